@@ -1,0 +1,29 @@
+package proto
+
+import (
+	"context"
+	"net"
+	"time"
+)
+
+// SessionConfig bounds a session; zero values mean the defaults stated.
+type SessionConfig struct {
+	Directory Directory
+	// HandshakeTimeout bounds the time from the first byte expected to the
+	// client recognised; 10 s.
+	HandshakeTimeout time.Duration
+	// IdleTimeout bounds the wait for a single read or write; 30 s.
+	IdleTimeout time.Duration
+	// MaxFileSize in bytes; what the version can carry.
+	MaxFileSize int64
+}
+
+// Accept performs one version's handshake on a fresh connection and returns the
+// session. It keeps a deadline on every read and write, obeys ctx, and does not
+// close conn.
+type Accept func(ctx context.Context, conn net.Conn, cfg SessionConfig) (Session, error)
+
+// AcceptV3 is the [Accept] of wire version 3.
+func AcceptV3(ctx context.Context, conn net.Conn, cfg SessionConfig) (Session, error) {
+	panic("not built")
+}
