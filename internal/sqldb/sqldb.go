@@ -1,0 +1,113 @@
+// Package sqldb opens a SQLite database that keeps what it is told to keep: one
+// writer whose commits are durable and shared by whoever waits, a pool of
+// readers, and numbered migrations.
+//
+// Statements are plain SQL with parameters $1, $2, ... numbered in the order of
+// their first appearance: that is how go-sqlite3 binds them, and PostgreSQL
+// understands the same.
+package sqldb
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"sync"
+
+	"github.com/mattn/go-sqlite3"
+)
+
+// ErrClosed: the database was closed.
+var ErrClosed = errors.New("database is closed")
+
+// readers is how many queries run at once. WAL lets them run beside the writer.
+const readers = 4
+
+// walKeep is how many bytes the write-ahead log keeps after a checkpoint.
+const walKeep = 16 << 20
+
+// DB is an open database. It is safe for concurrent use.
+type DB struct {
+	write *sql.DB // one connection, used by the goroutine of commitLoop alone
+	read  *sql.DB
+
+	queue  chan *update
+	closed chan struct{} // closed by Close; nobody queues any more
+	loop   sync.WaitGroup
+	once   sync.Once
+}
+
+// Open opens the database file, creates it if need be, and applies what is
+// missing of the migrations: files NNNN_name.sql in the root of migrations, in
+// the order of their numbers.
+func Open(ctx context.Context, path string, migrations fs.FS) (*DB, error) {
+	write, err := connect(path, "immediate", false, 1)
+	if err != nil {
+		return nil, err
+	}
+	if err := migrate(ctx, write, migrations); err != nil {
+		return nil, errors.Join(err, write.Close())
+	}
+	// The write-ahead log grows with the largest burst; give the room back.
+	if _, err := write.ExecContext(ctx, fmt.Sprintf("pragma journal_size_limit = %d", walKeep)); err != nil {
+		return nil, errors.Join(fmt.Errorf("limit the write-ahead log: %w", err), write.Close())
+	}
+	read, err := connect(path, "deferred", true, readers)
+	if err != nil {
+		return nil, errors.Join(err, write.Close())
+	}
+	db := &DB{write: write, read: read, queue: make(chan *update, maxGroup), closed: make(chan struct{})}
+	db.loop.Go(db.commitLoop)
+	return db, nil
+}
+
+func connect(path, txlock string, readOnly bool, conns int) (*sql.DB, error) {
+	options := url.Values{
+		"_txlock":       {txlock},
+		"_journal_mode": {"WAL"},
+		"_foreign_keys": {"on"},
+		"_busy_timeout": {"10000"},
+		// go-sqlite3 leaves WAL at NORMAL, where a commit may be lost with the power.
+		"_synchronous": {"FULL"},
+	}
+	if readOnly {
+		options.Set("_query_only", "on")
+	}
+	file := url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: options.Encode()}
+	db, err := sql.Open("sqlite3", file.String())
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	db.SetMaxOpenConns(conns)
+	db.SetMaxIdleConns(conns)
+	return db, nil
+}
+
+// Read returns the pool of readers. Each query sees one state of the database,
+// the last one committed when it began.
+func (db *DB) Read() *sql.DB { return db.read }
+
+// Close lets queued updates end and closes the files.
+func (db *DB) Close() error {
+	var err error
+	db.once.Do(func() {
+		close(db.closed)
+		db.loop.Wait()
+		err = errors.Join(db.read.Close(), db.write.Close())
+	})
+	return err
+}
+
+// IsUnique reports whether err is the violation of a UNIQUE index or primary key.
+func IsUnique(err error) bool {
+	e, ok := errors.AsType[sqlite3.Error](err)
+	return ok && (e.ExtendedCode == sqlite3.ErrConstraintUnique || e.ExtendedCode == sqlite3.ErrConstraintPrimaryKey)
+}
+
+// IsFull reports whether err says that the disk has no room left.
+func IsFull(err error) bool {
+	e, ok := errors.AsType[sqlite3.Error](err)
+	return ok && e.Code == sqlite3.ErrFull
+}
