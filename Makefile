@@ -1,0 +1,81 @@
+# Ferry's tasks. make help lists them.
+
+GO       ?= go
+# How long make fuzz spends on each fuzzer.
+FUZZTIME ?= 10s
+# The same for every run, so that results and builds are cached once.
+TESTFLAGS ?= -timeout=20m
+LINT     := $(GO) tool -modfile=tools/golangci-lint/go.mod golangci-lint
+
+export REDOCLY_TELEMETRY = off
+
+.PHONY: help
+help: ## List the tasks
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+.PHONY: run
+run: ## Run server and gateway on this machine: ferry up
+	$(GO) run ./cmd/ferry up
+
+.PHONY: deps
+deps: ## Install what the tests need beside Go, where it is missing
+	@$(GO) run ./tools/deps
+
+.PHONY: test
+test: deps ## Run all tests
+	$(GO) test $(TESTFLAGS) ./...
+
+.PHONY: check
+check: format vet fix lint unchanged api race fuzz ## Run everything else that must hold before a change lands
+
+.PHONY: format
+format: ## Fail on files that gofmt would change
+	@files=$$(gofmt -l .) && if [ -n "$$files" ]; then echo "gofmt would change:"; echo "$$files"; exit 1; fi
+
+.PHONY: vet
+vet:
+	$(GO) vet ./...
+
+.PHONY: fix
+fix: ## Fail on code that go fix would modernise
+	@diff=$$($(GO) fix -diff ./...) && if [ -n "$$diff" ]; then echo "$$diff"; exit 1; fi
+
+.PHONY: lint
+lint: ## Run golangci-lint, in the version that tools/golangci-lint pins
+	$(LINT) run ./...
+
+.PHONY: generate
+generate: ## Write the generated files anew: api/openapi.yaml
+	$(GO) generate ./...
+
+.PHONY: unchanged
+unchanged: ## Fail if generated files or go.mod are not up to date
+	$(GO) mod tidy -diff
+	@before=$$(mktemp) && trap 'rm -f "$$before"' EXIT && cp api/openapi.yaml "$$before" && \
+		$(MAKE) --no-print-directory generate && \
+		diff -u "$$before" api/openapi.yaml || { echo "api/openapi.yaml was out of date; it has been written anew: commit it"; exit 1; }
+
+.PHONY: api
+api: deps ## Check api/openapi.yaml with Redocly
+	tools/npm/node_modules/.bin/redocly lint api/openapi.yaml
+
+# internal/e2e runs real processes that are built without the race detector:
+# under it, it would show nothing more.
+.PHONY: race
+race: deps ## Run the tests with the race detector, shuffled
+	$(GO) test $(TESTFLAGS) -race -shuffle=on $$($(GO) list ./... | grep -v /internal/e2e)
+
+.PHONY: fuzz
+fuzz: ## Run each fuzzer for FUZZTIME (10s)
+	@grep -r --include='*_test.go' -o '^func Fuzz[A-Za-z0-9_]*' . | sed 's|/[^/]*:func | |' | sort | \
+	while read -r package fuzzer; do \
+		echo "$$package $$fuzzer" && $(GO) test -run='^$$' -fuzz="^$$fuzzer\$$" -fuzztime=$(FUZZTIME) "$$package" || exit 1; \
+	done
+
+.PHONY: bench
+bench: ## Measure beside scp, for docs/performance.md
+	$(GO) run ./internal/bench
+
+.PHONY: screenshots
+screenshots: deps ## Take docs/images anew
+	$(GO) test -count=1 -run=TestPage ./internal/e2e -args -screenshots=$(CURDIR)/docs/images

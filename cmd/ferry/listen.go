@@ -1,0 +1,57 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"syscall"
+)
+
+// checkAddress wants HOST:PORT.
+func checkAddress(flag, address string) error {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return fmt.Errorf("--%s %q: want HOST:PORT", flag, address)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("--%s %q: want a port from 0 to 65535; 0 takes any that is free", flag, address)
+	}
+	return nil
+}
+
+// isLoopback reports whether address can be reached from this machine alone.
+func isLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	return host == "localhost" || net.ParseIP(host).IsLoopback()
+}
+
+// listen opens the address that a flag names.
+func listen(ctx context.Context, flag, address string) (net.Listener, error) {
+	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("--%s %s: the port is in use; stop what uses it, or choose another one, 0 for any that is free", flag, address)
+	case err != nil:
+		return nil, fmt.Errorf("--%s %s: %w", flag, address, err)
+	}
+	return ln, nil
+}
+
+// local returns an address at which a listener can be reached from this
+// machine: its own, or loopback if it listens on every interface.
+func local(a net.Addr) string {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok || !tcp.IP.IsUnspecified() {
+		return a.String()
+	}
+	loopback := net.IPv6loopback
+	if tcp.IP.To4() != nil {
+		loopback = net.IPv4(127, 0, 0, 1)
+	}
+	return (&net.TCPAddr{IP: loopback, Port: tcp.Port}).String()
+}
