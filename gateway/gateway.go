@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -38,9 +37,6 @@ func Open(ctx context.Context, cfg Config) (*Gateway, error) { panic("not built"
 // accepting, lets what runs finish within Config.Grace, gives unfinished jobs
 // back, and returns nil.
 func (g *Gateway) Serve(ctx context.Context, ln net.Listener) error { panic("not built") }
-
-// Handler is the HTTP half alone.
-func (g *Gateway) Handler() http.Handler { panic("not built") }
 
 // Close releases the database and the data folder. Serve must have returned.
 func (g *Gateway) Close() error { panic("not built") }
