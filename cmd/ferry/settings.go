@@ -94,7 +94,7 @@ func flagByVariable(cmd *cobra.Command) map[string]string {
 // readConfig reads a file of lines "key = value", the keys being flags without
 // their dashes. Empty lines and lines that begin with # are skipped.
 func readConfig(cmd *cobra.Command, path string) (_ map[string]setting, err error) {
-	f, err := os.Open(path) //nolint:gosec // the user names the file
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, usagef("--%s: %w", configFlag, err)
 	}

@@ -228,7 +228,7 @@ func (d *Disk) Free() (int64, error) {
 	if err := unix.Fstatfs(d.stagingFD(), &st); err != nil {
 		return 0, fmt.Errorf("free room: %w", err)
 	}
-	return int64(st.Bavail) * st.Bsize, nil //nolint:gosec // no filesystem has 2^63 blocks
+	return int64(st.Bavail) * st.Bsize, nil
 }
 
 // IsFull reports whether err says that the disk, or the user's share of it, has
