@@ -1,0 +1,163 @@
+package proto_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"ferry/proto"
+)
+
+// pattern is n bytes in which no chunk repeats.
+func pattern(n int) []byte {
+	b := make([]byte, n)
+	x := uint32(1)
+	for i := range b {
+		x = x*1664525 + 1013904223
+		b[i] = byte(x >> 24)
+	}
+	return b
+}
+
+// naiveCksum is POSIX's definition, a bit at a time.
+func naiveCksum(p []byte) uint32 {
+	var crc uint32
+	add := func(b byte) {
+		crc ^= uint32(b) << 24
+		for range 8 {
+			top := crc >> 31
+			crc <<= 1
+			if top == 1 {
+				crc ^= 0x04C11DB7
+			}
+		}
+	}
+	for _, b := range p {
+		add(b)
+	}
+	for n := len(p); n > 0; n >>= 8 {
+		add(byte(n))
+	}
+	return ^crc
+}
+
+func want(p []byte) proto.Sum {
+	return proto.Sum{Size: int64(len(p)), Cksum: naiveCksum(p), SHA256: sha256.Sum256(p)}
+}
+
+func TestSummerOfNothing(t *testing.T) {
+	got := proto.NewSummer().Sum()
+	if got != want(nil) || got.Cksum != 4294967295 {
+		t.Errorf("sum of nothing: got %+v, want %+v", got, want(nil))
+	}
+}
+
+func TestSummerAgainstDefinition(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		// Small sizes for every tail, and larger ones for several chunks.
+		size := rapid.OneOf(rapid.IntRange(0, 64), rapid.IntRange(0, 40_000)).Draw(t, "size")
+		offset := rapid.IntRange(0, 7).Draw(t, "offset")
+		content := pattern(offset + size)[offset:]
+		s := proto.NewSummer()
+		var written int
+		for written < size {
+			n := rapid.IntRange(0, size-written).Draw(t, "write")
+			if rapid.Bool().Draw(t, "short") {
+				n = min(n, 20)
+			}
+			if got, err := s.Write(content[written : written+n]); got != n || err != nil {
+				t.Fatalf("Write: got %d, %v, want %d, nil", got, err, n)
+			}
+			written += n
+			if rapid.Bool().Draw(t, "look") {
+				if got := s.Sum(); got != want(content[:written]) {
+					t.Fatalf("sum of the first %d bytes: got %+v, want %+v", written, got, want(content[:written]))
+				}
+			}
+		}
+		if got := s.Sum(); got != want(content) {
+			t.Fatalf("sum: got %+v, want %+v", got, want(content))
+		}
+		if got := s.Sum(); got != want(content) {
+			t.Fatalf("second look: got %+v, want %+v", got, want(content))
+		}
+		s.Reset()
+		if got := s.Sum(); got != want(nil) {
+			t.Fatalf("sum after Reset: got %+v, want %+v", got, want(nil))
+		}
+		_, _ = s.Write(content)
+		if got := s.Sum(); got != want(content) {
+			t.Fatalf("sum after Reset and writing again: got %+v, want %+v", got, want(content))
+		}
+	})
+}
+
+func TestSummerAgainstCommands(t *testing.T) {
+	// Sizes about which the length takes another byte, a chunk ends or a block.
+	for _, size := range []int{0, 1, 31, 32, 33, 63, 64, 255, 256, 257, 4095, 4096, 4097, 65535, 65536, 1 << 20, 1<<24 + 1} {
+		content := pattern(size)
+		s := proto.NewSummer()
+		_, _ = s.Write(content)
+		got := s.Sum()
+		if out, want := fmt.Sprintf("%d %d", got.Cksum, got.Size), command(t, content, "cksum"); out != want {
+			t.Errorf("cksum of %d bytes: got %s, want %s", size, out, want)
+		}
+		if out, want := hex.EncodeToString(got.SHA256[:])+"  -", command(t, content, "sha256sum"); out != want {
+			t.Errorf("sha256sum of %d bytes: got %s, want %s", size, out, want)
+		}
+	}
+}
+
+// command returns what a command prints for what it reads.
+func command(t *testing.T, stdin []byte, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		t.Skipf("no %s here to compare with", name)
+	}
+	cmd := exec.CommandContext(t.Context(), path)
+	cmd.Stdin = bytes.NewReader(stdin)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func TestSummerDoesNotAllocate(t *testing.T) {
+	content := pattern(100_000)
+	s := proto.NewSummer()
+	if n := testing.AllocsPerRun(10, func() { _, _ = s.Write(content) }); n != 0 {
+		t.Errorf("a Write allocates %v times, want 0", n)
+	}
+}
+
+func BenchmarkSummer(b *testing.B) {
+	for _, size := range []int{512, 7902, 64 << 10, 1 << 20} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			content := pattern(size)
+			s := proto.NewSummer()
+			b.SetBytes(int64(size))
+			b.ReportAllocs()
+			for b.Loop() {
+				_, _ = s.Write(content)
+			}
+		})
+	}
+}
+
+// BenchmarkCksum is what of BenchmarkSummer is not SHA-256.
+func BenchmarkCksum(b *testing.B) {
+	chunk := pattern(proto.SumChunk)
+	s := proto.NewSummer()
+	b.SetBytes(int64(len(chunk)))
+	for b.Loop() {
+		proto.AddCksum(s, chunk)
+	}
+}
