@@ -74,8 +74,10 @@ fuzz: ## Run each fuzzer for FUZZTIME (10s)
 
 .PHONY: bench
 bench: ## Measure beside scp, for docs/performance.md
+	@$(GO) run ./tools/deps bench
 	$(GO) run ./internal/bench
 
 .PHONY: screenshots
 screenshots: deps ## Take docs/images anew
+	@$(GO) run ./tools/deps screenshots
 	$(GO) test -count=1 -run=TestPage ./internal/e2e -args -screenshots=$(CURDIR)/docs/images
