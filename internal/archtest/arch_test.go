@@ -39,6 +39,8 @@ var rules = map[string]rule{
 	"internal/datadir": {never: []string{"net/http"}},
 	"internal/sqldb":   {never: []string{"net/http"}},
 
+	"internal/oldclient": {ours: []string{"proto"}, never: []string{"net/http", "database/sql"}},
+
 	"server": {
 		ours:  []string{"proto", "internal/blob", "internal/datadir", "internal/sqldb"},
 		never: []string{"net/http", "github.com/go-chi/chi/v5"},
