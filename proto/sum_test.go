@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"ferry/proto"
+	"ferry/proto/prototest"
 )
 
 // pattern is n bytes in which no chunk repeats.
@@ -128,6 +129,18 @@ func command(t *testing.T, stdin []byte, name string) string {
 		t.Fatalf("%s: %v", name, err)
 	}
 	return strings.TrimSpace(string(out))
+}
+
+func TestSummerAgainstRecordings(t *testing.T) {
+	for _, v := range prototest.Vectors(t) {
+		s := proto.NewSummer()
+		_, _ = s.Write(v.Content())
+		for _, want := range append(v.Received, v.Cksum) {
+			if got := s.Sum(); got.Cksum != want || got.Size != v.Size {
+				t.Errorf("%v: got cksum %d of %d bytes, want %d of %d", v, got.Cksum, got.Size, want, v.Size)
+			}
+		}
+	}
 }
 
 func TestSummerDoesNotAllocate(t *testing.T) {

@@ -35,6 +35,10 @@ var rules = map[string]rule{
 	"proto/v3": {direct: []string{"net", "os", "database/sql", "log/slog"}, never: []string{"net/http"}},
 	"proto":    {ours: []string{"proto/v3"}, never: []string{"net/http", "database/sql"}},
 
+	// For tests alone: no other rule names them.
+	"proto/prototest":   {ours: []string{"proto/v3/testdata"}},
+	"proto/v3/testdata": {},
+
 	"internal/blob":    {never: []string{"net/http"}},
 	"internal/datadir": {never: []string{"net/http"}},
 	"internal/sqldb":   {never: []string{"net/http"}},

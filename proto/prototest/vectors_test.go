@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"testing"
 
-	"ferry/proto"
 	"ferry/proto/prototest"
 	"ferry/proto/v3/testdata"
 )
@@ -26,10 +25,8 @@ func TestVectorsAreWhole(t *testing.T) {
 	programs := map[string]int{}
 	for _, v := range prototest.Vectors(t) {
 		programs[v.Program]++
-		s := proto.NewSummer()
-		_, _ = s.Write(v.Content())
-		if got := s.Sum(); got.Cksum != v.Cksum || got.Size != v.Size {
-			t.Errorf("%v: content has cksum %d and %d bytes, want %d and %d", v, got.Cksum, got.Size, v.Cksum, v.Size)
+		if got := int64(len(v.Content())); got != v.Size {
+			t.Errorf("%v: content of %d bytes, want %d", v, got, v.Size)
 		}
 		for _, got := range v.Received {
 			if got != v.Cksum {
@@ -40,7 +37,7 @@ func TestVectorsAreWhole(t *testing.T) {
 			len(v.PrivateKey) == 0 || v.User == "" || v.File == "" {
 			t.Errorf("%v: something is missing: %+v", v, v)
 		}
-		var register = []byte{825 & 0xff, 825 >> 8}
+		register := []byte{825 & 0xff, 825 >> 8}
 		if got := bytes.Equal(v.C2S[17:19], register); got != v.Registers() {
 			t.Errorf("%v: Registers: got %v, want %v", v, v.Registers(), got)
 		}
