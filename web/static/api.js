@@ -1,0 +1,146 @@
+// What the page asks of the gateway.
+
+/**
+ * An upload as the gateway shows it.
+ * @typedef {object} Upload
+ * @property {string} id
+ * @property {string} name
+ * @property {number | null} size
+ * @property {"receiving" | "queued" | "delivering" | "waiting" | "delivered" | "failed" | "cancelled"} state
+ * @property {"connecting" | "keying" | "sending" | "verifying" | null} phase
+ * @property {{bytes: number, total_bytes: number, packets: number, total_packets: number}} progress
+ * @property {{count: number, last_error: string | null, next_at: string | null}} attempts
+ * @property {string | null} sha256
+ * @property {number | null} cksum
+ * @property {string} destination
+ * @property {string} created_at
+ * @property {string} updated_at
+ * @property {string | null} delivered_at
+ * @property {string | null} error
+ */
+
+const uploads = new URL("uploads", document.baseURI);
+
+/** The address that files are posted to, for people. */
+export const address = uploads.href;
+
+/** Patience with a request that carries no file. */
+const patience = 15_000;
+
+/** An answer that is not the one hoped for; its message is for people. */
+export class Refusal extends Error {
+  /**
+   * @param {number} status 0 if there was no answer at all
+   * @param {string} message
+   */
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/**
+ * Up to limit uploads, newest first, from the one after (older than) before.
+ * @param {number} limit
+ * @param {string} [before]
+ * @returns {Promise<{uploads: Upload[], more: boolean}>}
+ */
+export async function list(limit, before) {
+  const url = new URL(uploads);
+  url.searchParams.set("limit", String(limit));
+  if (before) url.searchParams.set("before", before);
+  const answer = await ask("GET", url);
+  const body = await answer.json();
+  return { uploads: body.uploads, more: /rel="?next"?/.test(answer.headers.get("Link") ?? "") };
+}
+
+/**
+ * Cancels an upload under way, or forgets one that is not. It resolves to what
+ * the upload is now, or to null if it is forgotten.
+ * @param {string} id
+ * @returns {Promise<Upload | null>}
+ */
+export async function remove(id) {
+  const answer = await ask("DELETE", one(id));
+  return answer.status === 204 ? null : answer.json();
+}
+
+/**
+ * Has a delivery tried again at once.
+ * @param {string} id
+ * @returns {Promise<Upload>}
+ */
+export async function retry(id) {
+  const answer = await ask("POST", one(id, "/retry"));
+  return answer.json();
+}
+
+/**
+ * Sends a file. It resolves once the gateway holds it durably; aborting signal
+ * rejects with an AbortError.
+ * @param {File} file
+ * @param {AbortSignal} signal
+ * @param {(sent: number) => void} onProgress
+ * @returns {Promise<Upload>}
+ */
+export async function send(file, signal, onProgress) {
+  const url = new URL(uploads);
+  url.searchParams.set("name", file.name);
+  // fetch does not tell how far the body of a request is.
+  const request = new XMLHttpRequest();
+  await new Promise((resolve, reject) => {
+    signal.throwIfAborted();
+    signal.addEventListener("abort", () => request.abort(), { once: true });
+    request.upload.addEventListener("progress", (event) => onProgress(event.loaded));
+    request.addEventListener("abort", () => reject(signal.reason));
+    request.addEventListener("error", () => reject(new Refusal(0,
+      "The connection broke before the gateway had answered. Is Ferry running, and can the file still be read?")));
+    request.addEventListener("load", resolve);
+    request.open("POST", url);
+    request.setRequestHeader("Accept", "application/json");
+    request.setRequestHeader("Content-Type", "application/octet-stream");
+    request.send(file);
+  });
+  if (request.status !== 202) throw refusal(request.status, request.statusText, request.responseText);
+  return JSON.parse(request.responseText);
+}
+
+/**
+ * @param {string} id
+ * @param {string} [more]
+ */
+function one(id, more = "") {
+  return new URL(`${uploads}/${encodeURIComponent(id)}${more}`);
+}
+
+/**
+ * @param {string} method
+ * @param {URL} url
+ */
+async function ask(method, url) {
+  let answer;
+  try {
+    answer = await fetch(url, { method, cache: "no-store", headers: { Accept: "application/json" }, signal: AbortSignal.timeout(patience) });
+  } catch {
+    throw new Refusal(0, "Ferry does not answer.");
+  }
+  if (!answer.ok) throw refusal(answer.status, answer.statusText, await answer.text());
+  return answer;
+}
+
+/**
+ * Makes words of an answer that is an error: of its problem+json, if it is one.
+ * @param {number} status
+ * @param {string} statusText
+ * @param {string} body
+ */
+function refusal(status, statusText, body) {
+  let problem = { title: "", detail: "" };
+  try {
+    problem = { ...problem, ...JSON.parse(body) };
+  } catch {
+    // Something between the page and Ferry answered.
+  }
+  const parts = [problem.title, problem.detail].filter((part) => typeof part === "string" && part !== "");
+  return new Refusal(status, parts.join(": ") || `The answer was ${status} ${statusText}`.trim());
+}

@@ -1,0 +1,319 @@
+// The page's state, and what changes it. Whatever happens changes the state
+// and asks for a rendering of it; view.js renders, and nothing else.
+
+import * as api from "./api.js";
+import { View } from "./view.js";
+import * as words from "./words.js";
+
+/**
+ * A file on its way from this page to the gateway.
+ * @typedef {object} Send
+ * @property {string} key of its row
+ * @property {File} file
+ * @property {number} sent bytes
+ * @property {AbortController | null} running null while it waits for its turn, or has failed
+ * @property {string} problem why it was not taken, or ""
+ * @property {boolean} hopeless whether trying again makes no sense
+ * @property {string} id of the upload that the gateway shows for it meanwhile, or ""
+ */
+
+/** @typedef {import("./api.js").Upload} Upload */
+
+/** How many files are sent at once; a browser opens six connections. */
+const sendsAtOnce = 3;
+
+/** How many uploads are asked for at once, and shown at first. */
+const page = 50;
+
+/** Milliseconds between two looks at the list. */
+const pace = { moving: 400, waiting: 1000, resting: 4000, troubled: 2500 };
+
+const state = {
+  /** @type {Send[]} in the order in which they were chosen */
+  sends: [],
+  /** @type {Upload[]} newest first */
+  uploads: [],
+  /** How many of them are to be shown. */
+  wanted: page,
+  /** Whether the gateway has more. */
+  more: false,
+  /** Whether the list has ever come. */
+  loaded: false,
+  /** Why the list does not come, or "". */
+  trouble: "",
+  /** @type {Map<string, string>} by the id of an upload, why what was asked for it did not happen */
+  notes: new Map(),
+  /** @type {Map<string, string>} by the id of an upload, the key of the row that it took over from a send */
+  rows: new Map(),
+};
+
+/** @typedef {typeof state} State */
+
+/** @type {Map<string, {upload: Upload, at: number}>} what answers other than the list said of uploads, and when */
+const learned = new Map();
+
+/** @type {Map<string, number>} by the id of an upload, until when it is not shown, whatever the list says */
+const hidden = new Map();
+
+/** Milliseconds in which the gateway notices that a sender was cut off, and forgets what it has. */
+const cutOff = 3000;
+
+const view = new View({ choose, cancelSend, resend, remove, retry, showMore });
+
+let rendering = 0;
+
+/** Renders once before the next frame, however often it is called. */
+function changed() {
+  rendering ||= requestAnimationFrame(() => {
+    rendering = 0;
+    view.render(state, Date.now());
+  });
+}
+
+// Sending.
+
+let sendsMade = 0;
+
+/** @param {{file: File, problem: string}[]} files with a problem if it is known already that one cannot be sent */
+function choose(files) {
+  for (const { file, problem } of files) {
+    state.sends.push({ key: `send-${++sendsMade}`, file, sent: 0, running: null, problem, hopeless: problem !== "", id: "" });
+    if (problem) view.say(`${file.name} was not sent. ${problem}`);
+  }
+  sendNext();
+  changed();
+}
+
+function sendNext() {
+  let free = sendsAtOnce - state.sends.filter((s) => s.running).length;
+  for (const send of state.sends) {
+    if (free === 0) return;
+    if (send.running || send.problem) continue;
+    free--;
+    run(send);
+  }
+}
+
+/** @param {Send} send */
+async function run(send) {
+  send.running = new AbortController();
+  look();
+  try {
+    const upload = await api.send(send.file, send.running.signal, (sent) => {
+      send.sent = sent;
+      changed();
+    });
+    adopt(send, upload.id);
+    drop(send);
+    learn(upload);
+  } catch (err) {
+    if (send.running.signal.aborted) return;
+    send.problem = inWords(err);
+    view.say(`${send.file.name} was not sent. ${send.problem}`);
+  } finally {
+    send.running = null;
+    sendNext();
+    look();
+    changed();
+  }
+}
+
+/**
+ * Lets the upload with that id take over the row of a send.
+ * @param {Send} send
+ * @param {string} id
+ */
+function adopt(send, id) {
+  for (const other of state.sends) {
+    if (other.id === id && other !== send) other.id = "";
+  }
+  if (send.id !== "") state.rows.delete(send.id);
+  send.id = id;
+  state.rows.set(id, send.key);
+}
+
+/** @param {Send} send */
+function drop(send) {
+  state.sends = state.sends.filter((s) => s !== send);
+}
+
+/** @param {Send} send */
+function cancelSend(send) {
+  if (!send.problem) view.say(`${send.file.name} is cancelled.`);
+  // Not for ever: it may have been complete already.
+  if (send.id !== "") hidden.set(send.id, performance.now() + cutOff);
+  send.running?.abort();
+  drop(send);
+  merge(state.uploads);
+}
+
+/** @param {Send} send */
+function resend(send) {
+  Object.assign(send, { problem: "", sent: 0 });
+  sendNext();
+  changed();
+}
+
+// What the gateway has.
+
+/** @param {Upload} upload */
+function learn(upload) {
+  learned.set(upload.id, { upload, at: performance.now() });
+  merge([...state.uploads.filter((u) => u.id !== upload.id), upload]);
+}
+
+/** @param {Upload[]} uploads */
+function merge(uploads) {
+  const before = new Map(state.uploads.map((u) => [u.id, u]));
+  const newest = state.uploads[0]?.id ?? "";
+  const now = performance.now();
+  state.uploads = uploads.filter((u) => !(now < (hidden.get(u.id) ?? 0))).sort((a, b) => (a.id < b.id ? 1 : -1));
+  for (const upload of state.uploads) {
+    const was = before.get(upload.id);
+    if (was?.state === upload.state) continue;
+    state.notes.delete(upload.id);
+    // What was there before the page was opened is no news, nor what "Show more" shows.
+    if (state.loaded && (was || upload.id > newest)) view.say(words.news(upload));
+  }
+  // Oldest first: this is the order in which they were sent.
+  for (const upload of state.uploads.toReversed()) {
+    if (upload.state === "receiving" && !state.rows.has(upload.id)) recognise(upload);
+  }
+  const ids = new Set(state.uploads.map((u) => u.id));
+  for (const known of [state.notes, state.rows]) {
+    for (const id of known.keys()) if (!ids.has(id)) known.delete(id);
+  }
+  changed();
+}
+
+/**
+ * Finds the send that an upload being received is the other end of, so that
+ * they are not shown as two. Should it pick the wrong one of two that look the
+ * same, the answer to the request puts that right.
+ * @param {Upload} upload
+ */
+function recognise(upload) {
+  const send = state.sends.find((s) => s.running && s.id === "" && s.file.name === upload.name && s.file.size === upload.size);
+  if (send) adopt(send, upload.id);
+}
+
+/** @param {string} id */
+async function remove(id) {
+  await act(id, async () => {
+    const upload = await api.remove(id);
+    if (upload === null) {
+      forget(id);
+      return;
+    }
+    learn(upload);
+    if (upload.state === "cancelled") view.say(`${upload.name} is cancelled.`);
+  });
+}
+
+/** @param {string} id */
+function forget(id) {
+  hidden.set(id, Infinity); // ids are never used again
+  merge(state.uploads);
+}
+
+/** @param {string} id */
+async function retry(id) {
+  await act(id, async () => learn(await api.retry(id)));
+}
+
+/**
+ * @param {string} id
+ * @param {() => Promise<void>} action
+ */
+async function act(id, action) {
+  try {
+    await action();
+    state.notes.delete(id);
+  } catch (err) {
+    const problem = inWords(err);
+    state.notes.set(id, problem);
+    view.say(problem);
+    if (err instanceof api.Refusal && err.status === 404) forget(id);
+  }
+  look();
+  changed();
+}
+
+function showMore() {
+  state.wanted += page;
+  look();
+}
+
+/** @param {unknown} err */
+function inWords(err) {
+  if (!(err instanceof api.Refusal)) console.error(err);
+  return words.sentence(err instanceof Error ? err.message : String(err));
+}
+
+// Looking: at most one look at a time, none while nobody sees the page.
+
+let looking = false;
+let again = false;
+let timer = 0;
+
+/** Looks at the list now, or as soon as the present look is over. */
+function look() {
+  clearTimeout(timer);
+  again = looking;
+  if (looking || document.hidden) return;
+  looking = true;
+  refresh().finally(() => {
+    looking = false;
+    timer = setTimeout(look, again ? 100 : interval());
+    again = false;
+    changed();
+  });
+}
+
+async function refresh() {
+  const started = performance.now();
+  /** @type {Map<string, Upload>} */
+  const seen = new Map();
+  try {
+    let more = true;
+    let last;
+    while (more && seen.size < state.wanted) {
+      const answer = await api.list(page, last);
+      for (const upload of answer.uploads) seen.set(upload.id, upload);
+      last = answer.uploads.at(-1)?.id;
+      more = answer.more && last !== undefined;
+    }
+    state.more = more;
+    state.trouble = "";
+  } catch (err) {
+    const problem = inWords(err);
+    if (state.trouble !== problem) view.say(problem);
+    state.trouble = problem;
+    return;
+  }
+  for (const [id, { upload, at }] of learned) {
+    const listed = seen.get(id);
+    // What was learned since the look began is newer, unless the list says otherwise.
+    if (at >= started && !(listed && Date.parse(listed.updated_at) > Date.parse(upload.updated_at))) seen.set(id, upload);
+    else learned.delete(id);
+  }
+  merge([...seen.values()]);
+  state.loaded = true;
+}
+
+function interval() {
+  if (state.trouble) return pace.troubled;
+  const moving = state.uploads.filter(words.isMoving);
+  if (state.sends.some((s) => s.running) || moving.some((u) => u.state !== "waiting")) return pace.moving;
+  return moving.length > 0 ? pace.waiting : pace.resting;
+}
+
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden) look();
+});
+
+window.addEventListener("beforeunload", (event) => {
+  if (state.sends.some((s) => s.problem === "")) event.preventDefault();
+});
+
+look();
