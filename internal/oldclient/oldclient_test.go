@@ -138,17 +138,17 @@ func TestParseMe(t *testing.T) {
 func TestParseMeRefuses(t *testing.T) {
 	seed := string(testdata(t, "seed/me.info"))
 	for name, c := range map[string]struct{ in, want string }{
-		"empty":        {"", "cut short"},
-		"name alone":   {"alice", "cut short"},
-		"bad name":     {"../alice" + seed[len("alice"):], "line 1: client name not allowed"},
-		"short id":     {"alice\n0123\n", "line 2: client id"},
-		"id not hex":   {"alice\n" + strings.Repeat("g", 32) + "\n", "line 2: client id"},
-		"cut key":      {seed[:len(seed)-10], "damaged or cut short"},
-		"cut line":     {seed[:len(seed)-75], "damaged or cut short"},
-		"not base64":   {seed + "!", "damaged or cut short"},
-		"more behind":  {seed[:strings.Index(seed, "MII")] + "MAAA\n", "damaged or cut short"},
-		"no sequence":  {seed[:strings.Index(seed, "MII")] + "BAA=\n", "damaged or cut short"},
-		"too long":     {seed + strings.Repeat("\n", 64<<10), "are the limit"},
+		"empty":       {"", "cut short"},
+		"name alone":  {"alice", "cut short"},
+		"bad name":    {"../alice" + seed[len("alice"):], "line 1: client name not allowed"},
+		"short id":    {"alice\n0123\n", "line 2: client id"},
+		"id not hex":  {"alice\n" + strings.Repeat("g", 32) + "\n", "line 2: client id"},
+		"cut key":     {seed[:len(seed)-10], "damaged or cut short"},
+		"cut line":    {seed[:len(seed)-75], "damaged or cut short"},
+		"not base64":  {seed + "!", "damaged or cut short"},
+		"more behind": {seed[:strings.Index(seed, "MII")] + "MAAA\n", "damaged or cut short"},
+		"no sequence": {seed[:strings.Index(seed, "MII")] + "BAA=\n", "damaged or cut short"},
+		"too long":    {seed + strings.Repeat("\n", 64<<10), "are the limit"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := oldclient.ParseMe([]byte(c.in))
