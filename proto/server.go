@@ -14,6 +14,10 @@ type SessionConfig struct {
 	HandshakeTimeout time.Duration
 	// IdleTimeout bounds the wait for a single read or write; 30 s.
 	IdleTimeout time.Duration
+	// MinRate is how many bytes a second a file has to come with at least,
+	// averaged over IdleTimeout; 1 KiB. Only time in which the client is waited
+	// for counts. A negative one is none.
+	MinRate int64
 	// MaxFileSize in bytes; what the version can carry.
 	MaxFileSize int64
 }
@@ -22,8 +26,3 @@ type SessionConfig struct {
 // session. It keeps a deadline on every read and write, obeys ctx, and does not
 // close conn.
 type Accept func(ctx context.Context, conn net.Conn, cfg SessionConfig) (Session, error)
-
-// AcceptV3 is the [Accept] of wire version 3.
-func AcceptV3(ctx context.Context, conn net.Conn, cfg SessionConfig) (Session, error) {
-	panic("not built")
-}
