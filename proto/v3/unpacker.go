@@ -145,7 +145,7 @@ func (u *Unpacker) Done() bool { return u.number == u.plan.Packets && u.wire == 
 
 // Open takes the next bytes of the packet, not more than Left, and appends the
 // plaintext that is certain by now to dst; over the file that is never more
-// than its ciphertext. dst's spare capacity must not overlap src; with as much
+// than its stated size, whatever its ciphertext decrypts to. dst's spare capacity must not overlap src; with as much
 // of it as src is long and 16 bytes, nothing is allocated. What fails to
 // decrypt shows in Finish, so that the conversation stays in step.
 func (u *Unpacker) Open(dst, src []byte) []byte {
@@ -156,12 +156,23 @@ func (u *Unpacker) Open(dst, src []byte) []byte {
 	u.run -= int64(len(text))
 	if u.run == 0 && len(text) > 0 {
 		var err error
-		if dst, err = u.opener.finish(dst); err != nil && u.failed == nil {
-			u.failed = err
+		if dst, err = u.opener.finish(dst); err != nil {
+			u.fail(err)
 		}
 	}
 	u.plain += int64(len(dst) - before)
+	if surplus := u.plain - u.plan.Size; surplus > 0 {
+		u.fail(fmt.Errorf("%w: more than %d bytes of plaintext", ErrCiphertext, u.plan.Size))
+		u.plain -= surplus
+		dst = dst[:len(dst)-int(surplus)]
+	}
 	return dst
+}
+
+func (u *Unpacker) fail(err error) {
+	if u.failed == nil {
+		u.failed = err
+	}
 }
 
 // Skip passes over the next n bytes of the packet, not more than Left, as Open

@@ -150,8 +150,8 @@ const MaxSends = 4
 // Limits of ours.
 const (
 	// MaxSlice is the most ciphertext that one packet may hold. The largest seen
-	// is 8192 (mainstream-8192); 64 KiB lets the 65,535 packets that the 16-bit
-	// numbers allow carry all that the 32-bit sizes allow.
+	// is 8192 (mainstream-8192); with 64 KiB the 65,535 packets that the 16-bit
+	// numbers allow carry what the 32-bit sizes allow, but for the last 64 KiB.
 	MaxSlice = 64 << 10
 	// maxIgnored bounds a payload that is read and dropped: old servers put
 	// nothing or an id into 1601, 1604, 1606 and 1607.
