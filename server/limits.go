@@ -21,8 +21,8 @@ type Limits struct {
 	Handshake time.Duration
 	// Idle bounds the wait for a single read or write, also between files; 30 s.
 	Idle time.Duration
-	// Rate is the least number of bytes a second that a file must grow by,
-	// averaged over Idle; 1 KiB.
+	// Rate is how many bytes a second a file has to come with at least, averaged
+	// over Idle; 1 KiB.
 	Rate int64
 	// FileSize is the largest file in bytes; what the version can carry.
 	FileSize int64

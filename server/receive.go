@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"sync/atomic"
 	"time"
 
 	"ferry/internal/blob"
@@ -17,16 +16,13 @@ import (
 const lookEvery = 4 << 20
 
 // sink is a staged file, counted against the limits. It is used by one
-// goroutine; the atomics may be read by others.
+// goroutine.
 type sink struct {
 	server *Server
 	file   *blob.Staged
 	held   int64 // bytes in staging that are counted for it
 	look   int64 // when held reaches it, the room on disk is looked at
 	failed error // why it took no more
-
-	taken   atomic.Int64 // bytes in all, those of sends that were repeated included
-	writing atomic.Bool
 }
 
 var _ proto.Sink = (*sink)(nil)
@@ -41,15 +37,12 @@ func (s *Server) stage() (*sink, error) {
 
 // Write adds p to the file, or says why there is no room for it.
 func (in *sink) Write(p []byte) (int, error) {
-	in.writing.Store(true)
-	defer in.writing.Store(false)
 	if in.failed == nil {
 		in.failed = in.take(p)
 	}
 	if in.failed != nil {
 		return 0, in.failed
 	}
-	in.taken.Add(int64(len(p)))
 	return len(p), nil
 }
 

@@ -158,6 +158,7 @@ func (h *host) sessionConfig(address string) proto.SessionConfig {
 		Directory:        directory{h.Server, address},
 		HandshakeTimeout: h.limits.Handshake,
 		IdleTimeout:      h.limits.Idle,
+		MinRate:          h.limits.Rate,
 		MaxFileSize:      h.limits.FileSize,
 	}
 }

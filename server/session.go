@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
-	"time"
 
 	"ferry/internal/blob"
 	"ferry/proto"
@@ -18,7 +16,6 @@ var (
 	errNoRoom      = fmt.Errorf("%w: the server has no room for it just now", proto.ErrRefused)
 	errFiles       = fmt.Errorf("%w: the client has stored as many files as it may", proto.ErrRefused)
 	errInternal    = fmt.Errorf("%w: the server cannot store it just now", proto.ErrRefused)
-	errSlow        = errors.New("the file came too slowly")
 	errNotRecorded = errors.New("no answer was given: the file is on disk and not on record, and will be recorded when it is asked for again or at the next start")
 )
 
@@ -39,7 +36,7 @@ type connection struct {
 // the connection.
 func (c *connection) run(resting context.Context) error {
 	for {
-		t, err := c.next(resting)
+		t, err := c.session.Next(resting)
 		if err != nil {
 			return err
 		}
@@ -47,14 +44,6 @@ func (c *connection) run(resting context.Context) error {
 			return err
 		}
 	}
-}
-
-// next waits for the next file. Each read has its deadline in the session; this
-// one is for a client that sends its offer a byte at a time.
-func (c *connection) next(ctx context.Context) (proto.Transfer, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*c.limits.Idle)
-	defer cancel()
-	return c.session.Next(ctx)
 }
 
 // take deals with one offered file. The connection goes on if it returns nil.
@@ -68,7 +57,7 @@ func (c *connection) take(ctx context.Context, t proto.Transfer) error {
 		return c.refuse(ctx, t, err)
 	}
 	defer c.drop(o, in)
-	sum, err := c.receive(ctx, t, in)
+	sum, err := t.Receive(ctx, in)
 	if err != nil {
 		return c.received(o, in, err)
 	}
@@ -148,38 +137,6 @@ func (c *connection) say(level slog.Level, message string, o proto.Offer, err er
 		args = append(args, "err", err)
 	}
 	c.log.Log(c.working, level, message, args...)
-}
-
-// receive takes the file's bytes in, and cuts a transfer that comes too slowly.
-func (c *connection) receive(ctx context.Context, t proto.Transfer, in *sink) (proto.Sum, error) {
-	ctx, cut := context.WithCancelCause(ctx)
-	var watch sync.WaitGroup
-	defer watch.Wait()
-	defer cut(nil)
-	watch.Go(func() {
-		tick := time.NewTicker(c.limits.Idle)
-		defer tick.Stop()
-		least := int64(c.limits.Idle.Seconds() * float64(c.limits.Rate))
-		for before := int64(0); ; {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
-			now := in.taken.Load()
-			// While the disk is what takes its time, the client cannot do more.
-			if now-before < least && !in.writing.Load() {
-				cut(errSlow)
-				return
-			}
-			before = now
-		}
-	})
-	sum, err := t.Receive(ctx, in)
-	if err != nil && errors.Is(context.Cause(ctx), errSlow) {
-		err = fmt.Errorf("%w: %w", errSlow, err)
-	}
-	return sum, err
 }
 
 // received deals with a file that was not received. The session has told the
