@@ -26,8 +26,15 @@ func NewKey() Key {
 	return k
 }
 
+// hidden stands for a key wherever one is printed.
+const hidden = "v3.Key(hidden)"
+
 // Format writes a placeholder whatever the verb, so that no key reaches a log.
-func (Key) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "v3.Key(hidden)") }
+// fmt does not ask it for a key in an unexported field: print no such struct.
+func (Key) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, hidden) }
+
+// MarshalText is Format for JSON and for what logs in it.
+func (Key) MarshalText() ([]byte, error) { return []byte(hidden), nil }
 
 // ErrCiphertext: the ciphertext does not decrypt to what was stated. The key or
 // the bytes are wrong, and nobody can tell where. Tell the peer no more than

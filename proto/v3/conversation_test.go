@@ -44,7 +44,7 @@ type send struct {
 
 // read takes a recording apart. The test fails where something does not parse,
 // is longer than its limit, is left over, or does not encode to the same bytes.
-func read(t *testing.T, r prototest.Recording, key v3.Key) conversation {
+func read(t testing.TB, r prototest.Recording, key v3.Key) conversation {
 	t.Helper()
 	var c conversation
 	for s := (stream{t, r.C2S}); len(s.left) > 0; {
@@ -58,7 +58,7 @@ func read(t *testing.T, r prototest.Recording, key v3.Key) conversation {
 
 // A stream is taken from as a connection is read.
 type stream struct {
-	t    *testing.T
+	t    testing.TB
 	left []byte
 }
 
@@ -73,7 +73,7 @@ func (s *stream) take(n int) []byte {
 }
 
 // parsed is what raw parses to. It must encode to the same bytes.
-func parsed[M encoder](t *testing.T, parse func([]byte) (M, error), raw []byte) M {
+func parsed[M encoder](t testing.TB, parse func([]byte) (M, error), raw []byte) M {
 	t.Helper()
 	m, err := parse(raw)
 	if err != nil {
@@ -86,7 +86,7 @@ func parsed[M encoder](t *testing.T, parse func([]byte) (M, error), raw []byte) 
 }
 
 // limit fails for a payload that a reader would refuse.
-func limit(t *testing.T, code v3.Code, size uint32) {
+func limit(t testing.TB, code v3.Code, size uint32) {
 	t.Helper()
 	if limit, ok := v3.PayloadLimit(code); !ok || int64(size) > int64(limit) {
 		t.Fatalf("%v with a payload of %d bytes: the limit is %d, %v", code, size, limit, ok)

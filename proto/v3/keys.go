@@ -6,6 +6,7 @@ import (
 	"crypto/rsa"
 	"crypto/sha1" //nolint:gosec // OAEP of version 3 is defined with SHA-1; no collision resistance is needed there
 	"crypto/x509"
+	"encoding/asn1"
 	"errors"
 	"fmt"
 	"math/big"
@@ -64,6 +65,10 @@ func ParsePrivateKey(der []byte) (*rsa.PrivateKey, error) {
 	k, err := x509.ParsePKCS8PrivateKey(der)
 	if err != nil {
 		return nil, fmt.Errorf("private key: %w", err)
+	}
+	// x509 says nothing of what follows the key.
+	if rest, err := asn1.Unmarshal(der, new(asn1.RawValue)); err != nil || len(rest) > 0 {
+		return nil, fmt.Errorf("private key: %d bytes behind it", len(rest))
 	}
 	key, ok := k.(*rsa.PrivateKey)
 	if !ok {

@@ -154,15 +154,17 @@ func (u *Unpacker) Open(dst, src []byte) []byte {
 	before := len(dst)
 	dst = u.opener.open(dst, text)
 	u.run -= int64(len(text))
-	if u.run == 0 && len(text) > 0 {
+	ended := u.run == 0 && len(text) > 0
+	if ended {
 		var err error
 		if dst, err = u.opener.finish(dst); err != nil {
 			u.fail(err)
 		}
 	}
 	u.plain += int64(len(dst) - before)
-	if surplus := u.plain - u.plan.Size; surplus > 0 {
-		u.fail(fmt.Errorf("%w: more than %d bytes of plaintext", ErrCiphertext, u.plan.Size))
+	if want := u.plan.PlainSize(u.number); u.plain > want || ended && u.plain < want {
+		u.fail(fmt.Errorf("%w: %d bytes of plaintext by packet %d, want %d", ErrCiphertext, u.plain, u.number, want))
+		surplus := max(0, u.plain-want)
 		u.plain -= surplus
 		dst = dst[:len(dst)-int(surplus)]
 	}

@@ -208,6 +208,18 @@ func TestSlicesNeverExceedTheFile(t *testing.T) {
 	}
 }
 
+// What one slice has too little, another must not make up for: the same file
+// would have several ciphertexts.
+func TestSlicesHaveTheirSize(t *testing.T) {
+	packets := pack(t, v3.PerSlice(32), pattern(16+5))
+	packets[0].cipher = seal(append(pattern(17), bytes.Repeat([]byte{15}, 15)...))
+	packets[1].cipher = seal(append(pattern(4), bytes.Repeat([]byte{12}, 12)...))
+	u, text := unpack(t, packets, whole)
+	if err := u.Finish(); !errors.Is(err, v3.ErrCiphertext) {
+		t.Errorf("got %d bytes and %v, want ErrCiphertext", len(text), err)
+	}
+}
+
 func TestWrongCiphertext(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		d := drawDialect(t)
