@@ -32,6 +32,9 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	root := p.command()
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
+	if status, ok := errors.AsType[exitError](err); ok {
+		return int(status)
+	}
 	switch {
 	case err == nil, errors.Is(err, errStopped):
 		return exitOK
@@ -72,6 +75,7 @@ and stores them with a native server.
   ferry up        everything in one process, on this machine alone: begin here
   ferry server    the native server alone
   ferry gateway   the HTTP side alone, delivering to a server elsewhere
+  ferry send      send files to a native server at once, without a gateway
 
 Every flag of these can also be given as a variable (--v3-listen is
 FERRY_V3_LISTEN) or in a file (--config FILE, a line "v3-listen = ADDR" each).
@@ -79,7 +83,8 @@ A flag wins over a variable, a variable over the file.
 
 Exit status: 0 when all went well, also after SIGTERM or an interrupt;
 1 when something failed, or when a second signal cut the work short;
-2 when the command line, a variable or the file is wrong.`,
+2 when the command line, a variable or the file is wrong. ferry send has more:
+"ferry help exit-codes" lists them.`,
 		Example:       "  ferry up\n  curl -F file=@app.tar.gz http://127.0.0.1:8080/uploads",
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -88,7 +93,7 @@ Exit status: 0 when all went well, also after SIGTERM or an interrupt;
 	root.SetErr(p.stderr)
 	root.SetFlagErrorFunc(flagError)
 	root.SetUsageTemplate(usageTemplate)
-	root.AddCommand(p.upCommand(), p.serverCommand(), p.gatewayCommand(), p.versionCommand())
+	root.AddCommand(p.upCommand(), p.serverCommand(), p.gatewayCommand(), p.sendCommand(), p.versionCommand(), exitCodesTopic())
 	return root
 }
 

@@ -1,0 +1,320 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+
+	"golang.org/x/sys/unix"
+
+	"ferry/proto"
+)
+
+// redrawEvery is how often bars are drawn.
+const redrawEvery = 100 * time.Millisecond
+
+// sendDisplay is what ferry send shows: bars on a terminal while files are on
+// their way, and what became of each. It is safe for concurrent use.
+type sendDisplay struct {
+	stdout, stderr io.Writer
+	json           bool
+	width          func() int    // of the terminal; nil if stderr is none
+	stop           chan struct{} // nil without a terminal
+	stopped        chan struct{}
+
+	mu     sync.Mutex
+	bars   []*sendBar // guarded by mu: the files on their way
+	drawn  int        // guarded by mu: lines of bars above the cursor
+	failed error      // guarded by mu: the first error of stdout
+}
+
+// newSendDisplay returns a display; close must follow.
+func newSendDisplay(stdout, stderr io.Writer, json bool, width func() int) *sendDisplay {
+	d := &sendDisplay{stdout: stdout, stderr: stderr, json: json, width: width}
+	if width != nil {
+		d.stop, d.stopped = make(chan struct{}), make(chan struct{})
+		go d.redraw()
+	}
+	return d
+}
+
+func (d *sendDisplay) redraw() {
+	defer close(d.stopped)
+	tick := time.NewTicker(redrawEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-d.stop:
+			return
+		case <-tick.C:
+			d.mu.Lock()
+			d.write(d.stderr, nil)
+			d.mu.Unlock()
+		}
+	}
+}
+
+// close takes the bars away and returns the first error of stdout: lines that
+// a program waits for were lost then.
+func (d *sendDisplay) close() error {
+	if d.stop != nil {
+		close(d.stop)
+		<-d.stopped
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.bars = nil
+	d.write(d.stderr, nil)
+	return d.failed
+}
+
+// write puts text above the bars and draws these anew; d.mu is held.
+func (d *sendDisplay) write(to io.Writer, text []byte) {
+	var out bytes.Buffer
+	if d.drawn > 0 {
+		fmt.Fprintf(&out, "\r\x1b[%dA\x1b[J", d.drawn)
+		d.drawn = 0
+	}
+	if to == d.stderr {
+		out.Write(text)
+	} else {
+		_, _ = d.stderr.Write(out.Bytes())
+		out.Reset()
+		if _, err := to.Write(text); err != nil && d.failed == nil {
+			d.failed = err
+		}
+	}
+	if d.width != nil {
+		width, now := d.width(), time.Now()
+		for _, b := range d.bars {
+			out.WriteString(b.line(width, now) + "\n")
+		}
+		d.drawn = len(d.bars)
+	}
+	if out.Len() > 0 {
+		_, _ = d.stderr.Write(out.Bytes()) // there is no other place to say that it failed
+	}
+}
+
+// warn says what the user ought to know.
+func (d *sendDisplay) warn(message string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.write(d.stderr, fmt.Appendf(nil, "ferry send: %s\n", message))
+}
+
+// begin shows that a file is on its way.
+func (d *sendDisplay) begin(label string, size int64) *sendBar {
+	b := &sendBar{display: d, label: label, now: proto.Progress{Phase: proto.PhaseConnecting, TotalBytes: size}}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.bars = append(d.bars, b)
+	return b
+}
+
+// sendBar is a file on its way. Its fields are guarded by display.mu.
+type sendBar struct {
+	display *sendDisplay
+	label   string
+	now     proto.Progress
+	since   time.Time // when the send that runs began
+	retryAt time.Time // zero unless it waits for the next try
+}
+
+// progress notes how far the file has come.
+func (b *sendBar) progress(p proto.Progress) {
+	if b.display.width == nil {
+		return
+	}
+	b.display.mu.Lock()
+	defer b.display.mu.Unlock()
+	if p.Phase == proto.PhaseSending && (b.now.Phase != p.Phase || b.now.Send != p.Send) {
+		b.since = time.Now()
+	}
+	b.now, b.retryAt = p, time.Time{}
+}
+
+// wait notes that the next try begins after pause.
+func (b *sendBar) wait(pause time.Duration) {
+	b.display.mu.Lock()
+	defer b.display.mu.Unlock()
+	b.retryAt = time.Now().Add(pause)
+}
+
+// end takes the bar away and says what became of the file.
+func (b *sendBar) end(o outcome) {
+	d := b.display
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.bars = slices.DeleteFunc(d.bars, func(other *sendBar) bool { return other == b })
+	switch {
+	case o.Error != "":
+		d.write(d.stderr, fmt.Appendf(nil, "ferry send: %s: %s\n", b.label, o.Error))
+	case d.width != nil:
+		d.write(d.stderr, fmt.Appendf(nil, "%s: stored, %s in %.1f s\n", b.label, bytesInWords(o.Size), o.Seconds))
+	}
+	d.writeJSON(o)
+}
+
+// record says what became of a file with --json alone.
+func (d *sendDisplay) record(o outcome) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.writeJSON(o)
+}
+
+// writeJSON is for --json; d.mu is held.
+func (d *sendDisplay) writeJSON(o outcome) {
+	if !d.json {
+		return
+	}
+	var line bytes.Buffer
+	e := json.NewEncoder(&line)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(o); err != nil {
+		d.failed = errors.Join(d.failed, fmt.Errorf("internal error: %w", err))
+		return
+	}
+	d.write(d.stdout, line.Bytes())
+}
+
+// line draws the bar, one cell short of the terminal's width: some terminals
+// begin a new line behind the last one.
+func (b *sendBar) line(width int, now time.Time) string {
+	const gap = "  "
+	width = max(width-1, 0)
+	status := b.status(now)
+	label := shorten(b.label, min(width, max(16, width/3)))
+	room := width - cells(label) - cells(status) - len("  []  ")
+	const least, most = 10, 40
+	if b.now.Phase == proto.PhaseSending && b.retryAt.IsZero() && room >= least {
+		room = min(room, most)
+		done := int(b.fraction() * float64(room))
+		status = "[" + strings.Repeat("#", done) + strings.Repeat("-", room-done) + "]" + gap + status
+	}
+	return shorten(label+gap+status, width)
+}
+
+func (b *sendBar) status(now time.Time) string {
+	switch {
+	case !b.retryAt.IsZero():
+		return fmt.Sprintf("the connection failed; trying again in %d s", max(0, int(b.retryAt.Sub(now).Round(time.Second)/time.Second)))
+	case b.now.Phase == proto.PhaseVerifying:
+		return "verifying"
+	case b.now.Phase != proto.PhaseSending:
+		return "connecting"
+	}
+	s := fmt.Sprintf("%3d%%  %s of %s", int(b.fraction()*100), bytesInWords(b.now.Bytes), bytesInWords(b.now.TotalBytes))
+	if spent := now.Sub(b.since); spent >= time.Second && b.now.Bytes > 0 {
+		speed := float64(b.now.Bytes) / spent.Seconds()
+		left := time.Duration(float64(b.now.TotalBytes-b.now.Bytes) / speed * float64(time.Second))
+		s += fmt.Sprintf("  %s/s  %s left", bytesInWords(int64(speed)), clock(left))
+	}
+	if b.now.Send > 1 {
+		s += fmt.Sprintf("  checksums differed: send %d of 4", b.now.Send)
+	}
+	return s
+}
+
+// fraction is how much has been acknowledged, from 0 to 1.
+func (b *sendBar) fraction() float64 {
+	if b.now.TotalBytes == 0 {
+		return 0
+	}
+	return min(1, float64(b.now.Bytes)/float64(b.now.TotalBytes))
+}
+
+// clock is a duration as 0:07, 12:34 or 1:02:03.
+func clock(d time.Duration) string {
+	s := int64(d.Round(time.Second) / time.Second)
+	if s < 3600 {
+		return fmt.Sprintf("%d:%02d", s/60, s%60)
+	}
+	return fmt.Sprintf("%d:%02d:%02d", s/3600, s/60%60, s%60)
+}
+
+// bytesInWords is a size for people.
+func bytesInWords(n int64) string {
+	const unit = 1024
+	if n < unit {
+		return strconv.FormatInt(n, 10) + " B"
+	}
+	v, i := float64(n)/unit, 0
+	for ; v >= 999.95 && i < 5; i++ {
+		v /= unit
+	}
+	return fmt.Sprintf("%.1f %ciB", v, "KMGTPE"[i])
+}
+
+// printable is a path as a terminal may show it: quoted if it contains what
+// would move the cursor.
+func printable(path string) string {
+	if strings.ContainsFunc(path, func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar }) {
+		return strconv.Quote(path)
+	}
+	return path
+}
+
+// cells is the most that s takes on a terminal: beyond the scripts that are
+// narrow for sure, a rune counts as wide.
+func cells(s string) int {
+	n := 0
+	for _, r := range s {
+		n += runeCells(r)
+	}
+	return n
+}
+
+func runeCells(r rune) int {
+	const firstWide = 0x1100
+	if r >= firstWide {
+		return 2
+	}
+	return 1
+}
+
+// shorten cuts s to most cells, with an ellipsis for what is gone.
+func shorten(s string, most int) string {
+	if cells(s) <= most {
+		return s
+	}
+	used := runeCells('…')
+	for i, r := range s {
+		if used += runeCells(r); used > most {
+			if most < runeCells('…') {
+				return ""
+			}
+			return s[:i] + "…"
+		}
+	}
+	return s
+}
+
+// terminalWidth returns what tells a terminal's width, or nil if w is none, or
+// one that cannot move its cursor.
+func terminalWidth(w io.Writer, environ []string) func() int {
+	f, ok := w.(*os.File)
+	if !ok || slices.Contains(environ, "TERM=dumb") {
+		return nil
+	}
+	if _, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS); err != nil {
+		return nil
+	}
+	return func() int {
+		const usual = 80
+		size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+		if err != nil || size.Col == 0 {
+			return usual
+		}
+		return int(size.Col)
+	}
+}
