@@ -91,12 +91,7 @@ func (c *common) logger(w io.Writer) (*slog.Logger, error) {
 // service completes a subcommand that serves until a signal: settings are
 // loaded and checked before run is called.
 func (p *program) service(cmd *cobra.Command, c *common, check func() error, run func(ctx context.Context, log *slog.Logger) error) *cobra.Command {
-	cmd.Args = func(_ *cobra.Command, args []string) error {
-		if len(args) > 0 {
-			return usagef("unexpected argument %q", args[0])
-		}
-		return nil
-	}
+	cmd.Args = noArguments
 	cmd.DisableFlagsInUseLine = true
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := loadSettings(cmd, p.environ); err != nil {

@@ -62,7 +62,7 @@ func apply(flags *pflag.FlagSet, settings map[string]setting) error {
 func variables(cmd *cobra.Command, environ []string) (map[string]setting, error) {
 	own := flagByVariable(cmd)
 	all := map[string]string{}
-	for _, c := range cmd.Root().Commands() {
+	for _, c := range descendants(cmd.Root()) {
 		maps.Copy(all, flagByVariable(c))
 	}
 	found := map[string]setting{}
@@ -79,6 +79,15 @@ func variables(cmd *cobra.Command, environ []string) (map[string]setting, error)
 		}
 	}
 	return found, nil
+}
+
+// descendants are the subcommands of cmd, theirs, and so on.
+func descendants(cmd *cobra.Command) []*cobra.Command {
+	var all []*cobra.Command
+	for _, c := range cmd.Commands() {
+		all = append(append(all, c), descendants(c)...)
+	}
+	return all
 }
 
 func flagByVariable(cmd *cobra.Command) map[string]string {
@@ -135,7 +144,7 @@ func checkKey(cmd *cobra.Command, key string) error {
 	if slices.Contains(known, key) {
 		return nil
 	}
-	for _, other := range cmd.Root().Commands() {
+	for _, other := range descendants(cmd.Root()) {
 		if key != configFlag && key != "help" && other.Flags().Lookup(key) != nil {
 			return fmt.Errorf("%s is a setting of %q, not of %q", key, other.CommandPath(), cmd.CommandPath())
 		}
