@@ -82,7 +82,10 @@ func startCommand(t testing.TB, cmd *exec.Cmd) *process {
 		t.Fatal(err)
 	}
 	cmd.Stderr = log
-	cmd.Env = withoutFerryVariables(os.Environ())
+	if cmd.Env == nil {
+		cmd.Env = withoutFerryVariables(os.Environ())
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // kill ends what it has started as well
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -105,8 +108,8 @@ func args(cmd *exec.Cmd) string { return strings.Join(cmd.Args[1:], " ") }
 // watch reads the addresses from stdout, closes ready once those that the
 // subcommand has were seen, and waits for the end of the process.
 func (p *process) watch(stdout io.Reader, args string, ready chan<- struct{}) {
-	wantHTTP := strings.Contains(args, " up ") || strings.HasPrefix(args, "up") || strings.Contains(args, "gateway ")
-	wantNative := !strings.Contains(args, "gateway ")
+	wantHTTP := !strings.Contains(args, "server --data")
+	wantNative := !strings.Contains(args, "gateway --data")
 	lines := bufio.NewScanner(stdout)
 	said := false
 	for lines.Scan() {
@@ -146,9 +149,10 @@ func (p *process) log() string {
 	return string(b)
 }
 
-// kill ends the process as kill -9 does, and waits for it.
+// kill ends the process, and those that it has started, as kill -9 does, and
+// waits for it.
 func (p *process) kill() {
-	_ = p.cmd.Process.Kill()
+	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
 	<-p.exited
 }
 

@@ -6,7 +6,11 @@
 //   node peer.mjs client --to HOST:PORT --dialect D --dir DIR --name N --file PATH [--wrong K]
 //   node peer.mjs server --dialect D --dir DIR [--wrong K] [--many]
 //
-// --slice N sets the ciphertext in a packet (mainstream: 734, 4096 or 8192).
+// --slice N sets the ciphertext in a packet (mainstream: 734, 4096 or 8192). With
+// it come the habits of the program that had it: with 734, the client confirms
+// nothing, closes the connection after a checksum that it likes, sends at once
+// again after one that it does not, and gives up after five; with 8192, the
+// server answers 901 with 1604, and the client waits for that.
 // --wrong K: the client takes the first K checksums for wrong; the server sends
 // the first K of each connection wrong. The client keeps me.info and priv.key in DIR as old clients
 // did; the server keeps clients.json and files/<client>/<name> there. The
@@ -189,19 +193,26 @@ async function client(o) {
         if (a.code !== 1604) return done(`packet ${i + 1} refused`, 4);
       }
     }
+    const most = dialect.unconfirmed ? 5 : 4;
     const a = await answer();
     if (a.code !== 1603) return done('no checksum', 5);
     const theirs = a.payload.readUInt32LE(275);
     const stated = a.payload.readUInt32LE(16);
     const wrong = send <= o.wrong;
+    const facts = { sends: send, id: id.toString('hex'), stated, cksum: theirs };
+    if (dialect.unconfirmed) {
+      if (theirs === ours && !wrong) return done('stored', 0, facts);
+      if (send === most) return done('gave up', 7, facts);
+      continue;
+    }
     if (theirs === ours && !wrong) {
       await w.write(request(id, 900, field(fileName)));
       const last = await answer();
-      return done(last.code === 1604 ? 'stored' : 'not acknowledged', last.code === 1604 ? 0 : 6,
-        { sends: send, id: id.toString('hex'), stated, cksum: theirs });
+      return done(last.code === 1604 ? 'stored' : 'not acknowledged', last.code === 1604 ? 0 : 6, facts);
     }
-    await w.write(request(id, send < 4 ? 901 : 902, field(fileName)));
-    if (send === 4) {
+    await w.write(request(id, send < most ? 901 : 902, field(fileName)));
+    if (send < most && dialect.ackDiffers && (await answer()).code !== 1604) return done('901 not acknowledged', 8);
+    if (send === most) {
       const last = await answer();
       return done('gave up', 7, { sends: send, last: last.code });
     }
@@ -225,7 +236,10 @@ function server(o) {
     let key, who, transfer, wrong = o.wrong;
     for (;;) {
       const h = await w.read(23);
-      if (!h) return;
+      if (!h) {
+        if (dialect.unconfirmed && transfer?.plain) store(who.name, transfer);
+        return;
+      }
       const id = Buffer.from(h.subarray(0, 16)), code = h.readUInt16LE(17), size = h.readUInt32LE(19);
       if (code === 828) {
         transfer = await packet(w, h, size, id, transfer);
@@ -253,8 +267,7 @@ function server(o) {
           break;
         }
         case 900: {
-          fs.mkdirSync(path.join(o.dir, 'files', who.name), { recursive: true });
-          fs.writeFileSync(path.join(o.dir, 'files', who.name, name), transfer.plain);
+          store(who.name, transfer);
           await w.write(response(1604, id));
           transfer = null;
           if (!o.many) return socket.end();
@@ -262,6 +275,7 @@ function server(o) {
         }
         case 901:
           transfer = null;
+          if (dialect.ackDiffers) await w.write(response(1604, id));
           break;
         case 902:
           transfer = null;
@@ -307,13 +321,19 @@ function server(o) {
     }
   }
 
+  function store(client, transfer) {
+    fs.mkdirSync(path.join(o.dir, 'files', client), { recursive: true });
+    fs.writeFileSync(path.join(o.dir, 'files', client, transfer.name), transfer.plain);
+  }
+
   listener.listen(0, '127.0.0.1', () => console.log(JSON.stringify({ listening: listener.address().port })));
 }
 
 function dialectOf(o) {
   const d = DIALECTS[o.dialect];
   if (!d) throw new Error(`dialect ${o.dialect}`);
-  return o.slice ? { ...d, slice: o.slice } : d;
+  const slice = o.slice || d.slice, mainstream = o.dialect === 'mainstream';
+  return { ...d, slice, unconfirmed: mainstream && slice === 734, ackDiffers: mainstream && slice === 8192 };
 }
 
 const { values, positionals } = parseArgs({

@@ -1,0 +1,392 @@
+package e2e_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+var screenshots = flag.String("screenshots", "", "write pictures of the page to this `folder`")
+
+// scenarioLimit bounds one scenario in the browser.
+const scenarioLimit = 2 * time.Minute
+
+// markup is a name that would be an element, were it not taken for text.
+const markup = `<img src=x onerror=alert(1)><b>bold`
+
+// TestPage uses the page of a running Ferry in a browser.
+func TestPage(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	p := up(t, data)
+
+	dir := t.TempDir()
+	chosen := randomBytes(2<<20 + 1)
+	long := strings.Repeat("lo ng-", 41) + "name.txt"
+	files := map[string][]byte{
+		"chosen.bin":  chosen,
+		"empty.txt":   {},
+		"dropped.txt": []byte("it was dropped\n"),
+		long:          []byte("a long name\n"),
+	}
+	for name, content := range files {
+		write(t, filepath.Join(dir, name), content)
+	}
+	write(t, filepath.Join(dir, "other", "chosen.bin"), []byte("other bytes under the same name"))
+	const large = "large.iso"
+	write(t, filepath.Join(dir, large), nil)
+	if err := os.Truncate(filepath.Join(dir, large), 700<<20); err != nil {
+		t.Fatal(err)
+	}
+
+	sum := sha256.Sum256(chosen)
+	browse(t, "journey", p, map[string]any{
+		"dir": dir, "long": long, "large": large, "markup": markup, "sha256": hex.EncodeToString(sum[:]),
+	})
+	files[markup] = []byte("only a name")
+	wantStored(t, data, files)
+}
+
+// TestPageKeyboard uses the page without a mouse.
+func TestPageKeyboard(t *testing.T) {
+	t.Parallel()
+	data, dir := t.TempDir(), t.TempDir()
+	files := map[string][]byte{"one.txt": []byte("one\n"), "two.txt": []byte("two\n")}
+	for name, content := range files {
+		write(t, filepath.Join(dir, name), content)
+	}
+	browse(t, "keyboard", up(t, data), map[string]any{"dir": dir})
+	wantStored(t, data, files)
+}
+
+// TestPageTrouble sees the page when it gets no list.
+func TestPageTrouble(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "before.txt"), []byte("before\n"))
+	browse(t, "troubled", up(t, t.TempDir()), map[string]any{"dir": dir})
+}
+
+// TestPageMany sends and lists more files than the page takes at once.
+func TestPageMany(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	browse(t, "many", up(t, data), nil)
+	files := map[string][]byte{}
+	for i := range 60 {
+		name := fmt.Sprintf("%02d.txt", i+1)
+		files[name] = []byte(name)
+	}
+	wantStored(t, data, files)
+}
+
+// TestPageWithoutScripts uses the form alone.
+func TestPageWithoutScripts(t *testing.T) {
+	t.Parallel()
+	data, dir := t.TempDir(), t.TempDir()
+	content := []byte("sent by the form\n")
+	write(t, filepath.Join(dir, "scriptless.txt"), content)
+	p := up(t, data)
+	browse(t, "scriptless", p, map[string]any{"dir": dir})
+	var listed struct {
+		Uploads []upload `json:"uploads"`
+	}
+	if err := getJSON(t.Context(), p.http+"/uploads", &listed); err != nil || len(listed.Uploads) != 1 {
+		t.Fatalf("uploads: %+v, %v; want one", listed.Uploads, err)
+	}
+	waitDelivered(t, p.http, listed.Uploads[0].ID, 10*time.Second)
+	wantStored(t, data, map[string][]byte{"scriptless.txt": content})
+}
+
+// TestPageStates shows uploads in every state, by way of a destination that is
+// slow for one connection and cuts off all others. It takes the pictures.
+func TestPageStates(t *testing.T) {
+	t.Parallel()
+	srv := start(t, "server", "--data", t.TempDir(), "--v3-listen", "127.0.0.1:0")
+	between := newRelay(t, srv.native)
+	gw := start(t, "gateway", "--data", t.TempDir(), "--http", "127.0.0.1:0", "--name", "studio",
+		"--to", "v3://"+between.address()+"?window=64")
+	send := func(name string, size int) upload {
+		t.Helper()
+		u, err := post(t.Context(), gw.http, name, bytes.NewReader(randomBytes(size)), int64(size))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return u
+	}
+
+	report := send("Quarterly report.pdf", 1_840_000)
+	waitDelivered(t, gw.http, report.ID, 30*time.Second)
+	delivered := send("podcast-041.mp3", 38_200_000)
+	waitDelivered(t, gw.http, delivered.ID, 30*time.Second)
+	failed := send(report.Name, 1_790_000)
+	waitFor(t, gw.http, failed.ID, func(u upload) bool { return u.State == "failed" })
+
+	between.slow.Store(true)
+	delivering := send("interview-take-2.wav", 96_000_000)
+	waitFor(t, gw.http, delivering.ID, func(u upload) bool { return u.Progress.Packets > 3000 })
+
+	between.cut.Store(true)
+	cancelled := send("draft-3.key", 12_600_000)
+	do(t, http.MethodDelete, gw.http+"/uploads/"+cancelled.ID)
+	waitFor(t, gw.http, cancelled.ID, func(u upload) bool { return u.State == "cancelled" })
+	waiting := send("photos-2024.tar", 48_000_000)
+	// Later attempts are far apart: none comes in the middle of a picture.
+	waitFor(t, gw.http, waiting.ID, func(u upload) bool { return u.State == "waiting" && u.Attempts.Count >= 4 })
+	receiving := slowly(t, gw.http, "backup.sqlite", 210_000_000, 118_000_000)
+
+	browse(t, "states", gw, map[string]any{
+		"screenshots": *screenshots,
+		"files": map[string]string{
+			"delivered": delivered.Name, "failed": failed.Name, "cancelled": cancelled.Name,
+			"waiting": waiting.Name, "delivering": delivering.Name, "receiving": receiving,
+		},
+	})
+}
+
+// TestPageTypes checks what the page's scripts say of their types.
+func TestPageTypes(t *testing.T) {
+	t.Parallel()
+	npm := filepath.Join("..", "..", "tools", "npm")
+	cmd := exec.CommandContext(t.Context(), "node", filepath.Join(npm, "node_modules", "typescript", "bin", "tsc"), "-p", npm)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+// browse runs a scenario of testdata/page.mjs on the page of p.
+func browse(t *testing.T, scenario string, p *process, more map[string]any) {
+	t.Helper()
+	chromium, err := exec.LookPath("chromium")
+	if err != nil {
+		t.Fatalf("%v; make deps installs it", err)
+	}
+	given := map[string]any{"base": p.http, "chromium": chromium, "fonts": fonts(t)}
+	for key, value := range more {
+		given[key] = value
+	}
+	parameters, err := json.Marshal(given)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), scenarioLimit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "node", filepath.Join("testdata", "page.mjs"), scenario, string(parameters))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", scenario, errors.Join(err, ctx.Err()), out)
+	}
+}
+
+// fonts has Inter taken for the system's typeface where it is installed, so
+// that the pictures look as the page does on most screens.
+func fonts(t *testing.T) string {
+	path := filepath.Join(t.TempDir(), "fonts.conf")
+	write(t, path, []byte(`<?xml version="1.0"?>
+<!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd">
+<fontconfig>
+  <include>/etc/fonts/fonts.conf</include>
+  <match target="pattern">
+    <test qual="all" name="family" compare="not_eq"><string>monospace</string></test>
+    <edit name="family" mode="prepend" binding="strong"><string>Inter</string></edit>
+  </match>
+</fontconfig>
+`))
+	return path
+}
+
+func randomBytes(n int) []byte {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails
+	return b
+}
+
+func write(t *testing.T, path string, content []byte) {
+	t.Helper()
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, content, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// wantStored fails unless the server of ferry up stores these files and no
+// others.
+func wantStored(t *testing.T, data string, files map[string][]byte) {
+	t.Helper()
+	folder := storedFolder(t, filepath.Join(data, "server"))
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(entries) != len(files) {
+		t.Errorf("%d files are stored, want %d: %v", len(entries), len(files), entries)
+	}
+	for name, want := range files {
+		got, err := os.ReadFile(filepath.Join(folder, name))
+		if err != nil {
+			t.Error(err)
+		} else if !bytes.Equal(got, want) {
+			t.Errorf("%q: %d bytes are stored that are not the %d sent", name, len(got), len(want))
+		}
+	}
+}
+
+// waitFor polls until the upload is as wished.
+func waitFor(t *testing.T, base, id string, wished func(upload) bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	var last upload
+	for {
+		u, err := get(ctx, base, id)
+		if err != nil {
+			t.Fatalf("upload %s, last seen %+v: %v", id, last, err)
+		}
+		if last = u; wished(u) {
+			return
+		}
+		<-tick.C
+	}
+}
+
+func do(t *testing.T, method, url string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(res.Body)
+	if err := errors.Join(err, res.Body.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if res.StatusCode >= http.StatusBadRequest {
+		t.Fatalf("%s %s: %s: %s", method, url, res.Status, body)
+	}
+}
+
+// slowly begins an upload of size bytes and has sent the first of them when it
+// returns; the others do not come while the test runs. It returns the name.
+func slowly(t *testing.T, base, name string, size, first int64) string {
+	t.Helper()
+	body, more := io.Pipe()
+	ctx, cancel := context.WithCancel(context.Background())
+	var sending sync.WaitGroup
+	sending.Go(func() { _, _ = post(ctx, base, name, body, size) })
+	t.Cleanup(func() {
+		cancel()
+		_ = more.CloseWithError(context.Canceled)
+		sending.Wait()
+	})
+	if _, err := more.Write(make([]byte, first)); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// A relay carries connections on to a native server. While cut is set it cuts
+// off new ones; while slow is set, it first carries one, slowly.
+type relay struct {
+	ln        net.Listener
+	to        string
+	cut, slow atomic.Bool
+	running   sync.WaitGroup
+	ctx       context.Context
+}
+
+func newRelay(t *testing.T, to string) *relay {
+	t.Helper()
+	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &relay{ln: ln, to: to, ctx: ctx}
+	r.running.Go(r.accept)
+	t.Cleanup(func() {
+		cancel()
+		_ = ln.Close()
+		r.running.Wait()
+	})
+	return r
+}
+
+func (r *relay) address() string { return r.ln.Addr().String() }
+
+func (r *relay) accept() {
+	for {
+		conn, err := r.ln.Accept()
+		if err != nil {
+			return // closed by the cleanup
+		}
+		slow := r.slow.CompareAndSwap(true, false)
+		if r.cut.Load() && !slow {
+			_ = conn.Close()
+			continue
+		}
+		r.running.Go(func() { r.carry(conn, slow) })
+	}
+}
+
+// carry copies both ways until one end closes, or the test ends.
+func (r *relay) carry(conn net.Conn, slow bool) {
+	server, err := new(net.Dialer).DialContext(r.ctx, "tcp", r.to)
+	if err != nil {
+		_ = conn.Close()
+		return
+	}
+	ctx, cancel := context.WithCancel(r.ctx)
+	defer context.AfterFunc(ctx, func() { _, _ = conn.Close(), server.Close() })()
+	var ways sync.WaitGroup
+	ways.Go(func() {
+		defer cancel()
+		_, _ = io.Copy(conn, server)
+	})
+	ways.Go(func() {
+		defer cancel()
+		var from io.Reader = conn
+		if slow {
+			from = &trickle{from: conn, left: 40_000_000, tick: time.NewTicker(50 * time.Millisecond)}
+		}
+		_, _ = io.Copy(server, from)
+	})
+	ways.Wait()
+	cancel()
+}
+
+// trickle reads fast at first, then a little at each tick.
+type trickle struct {
+	from io.Reader
+	left int // what is read fast
+	tick *time.Ticker
+}
+
+func (r *trickle) Read(p []byte) (int, error) {
+	if r.left <= 0 {
+		<-r.tick.C
+		p = p[:min(len(p), 16<<10)]
+	}
+	n, err := r.from.Read(p)
+	r.left -= n
+	return n, err
+}

@@ -1,0 +1,346 @@
+// Uses Ferry's page in Chromium as people do. It is run as
+//
+//	node page.mjs SCENARIO JSON
+//
+// where JSON says where the page is and what files there are to send. It exits
+// with 0 if everything was as it should be, and says on stderr what was not.
+
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+
+const npm = createRequire(new URL("../../../tools/npm/package.json", import.meta.url));
+const { chromium } = npm("playwright-core");
+const axeSource = await readFile(npm.resolve("axe-core/axe.min.js"), "utf8");
+
+const scenarios = { journey, keyboard, states, troubled, many, scriptless };
+const [name, parameters] = process.argv.slice(2);
+const given = JSON.parse(parameters);
+
+/** How long anything may take to show. */
+const patience = 15_000;
+
+const browser = await chromium.launch({
+  executablePath: given.chromium,
+  env: { ...process.env, FONTCONFIG_FILE: given.fonts },
+  args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"],
+});
+try {
+  await scenarios[name]();
+} finally {
+  await browser.close();
+}
+
+/**
+ * Opens the page, and notes whatever it should not do.
+ * refused is what the page is expected to be refused: METHOD /path STATUS.
+ */
+async function open({ refused = [], ...options } = {}) {
+  const context = await browser.newContext({ viewport: { width: 1000, height: 900 }, ...options });
+  context.setDefaultTimeout(patience);
+  const page = await context.newPage();
+  const faults = [];
+  const expected = [...refused];
+  page.on("pageerror", (err) => faults.push(`exception: ${err.stack}`));
+  page.on("dialog", (dialog) => faults.push(`dialog: ${dialog.message()}`));
+  page.on("request", (request) => {
+    if (new URL(request.url()).origin !== given.base) faults.push(`request to ${request.url()}`);
+  });
+  page.on("response", (response) => {
+    if (response.status() < 400) return;
+    const line = `${response.request().method()} ${new URL(response.url()).pathname} ${response.status()}`;
+    const at = expected.indexOf(line);
+    if (at < 0) faults.push(`answer: ${line}`);
+    else expected.splice(at, 1);
+  });
+  page.on("console", (message) => {
+    // What was answered is noted above.
+    if (/^Failed to load resource: (the server responded with|net::ERR_CONNECTION_REFUSED)/.test(message.text())) return;
+    if (["error", "warning"].includes(message.type())) faults.push(`console: ${message.text()}`);
+  });
+  const answer = await page.goto(given.base + "/");
+  const policy = answer.headers()["content-security-policy"] ?? "";
+  for (const must of ["default-src 'none'", "script-src 'self'", "style-src 'self'", "frame-ancestors 'none'"]) {
+    assert.ok(policy.includes(must), `Content-Security-Policy is ${policy}, want ${must} in it`);
+  }
+  assert.ok(!/unsafe|https?:|\*/.test(policy), `Content-Security-Policy is too wide: ${policy}`);
+  const close = async () => {
+    assert.deepEqual(faults, []);
+    assert.deepEqual(expected, [], "these refusals were expected and did not come");
+    await context.close();
+  };
+  return { page, close };
+}
+
+/** The row of a file, the newest if there are several. */
+function row(page, file) {
+  return page.locator(".row").filter({ has: page.locator("h3").getByText(file, { exact: true }) }).first();
+}
+
+/** Waits until the row of a file begins its line of state with words. */
+async function stands(page, file, words) {
+  const line = row(page, file).locator(".state").filter({ hasText: new RegExp(`^${words}`) });
+  try {
+    await line.waitFor();
+  } catch (err) {
+    throw new Error(`${file} is not ${words}; the rows say:\n${(await page.locator(".row").allInnerTexts()).join("\n--\n")}`, { cause: err });
+  }
+}
+
+async function heard(page, text) {
+  await page.locator("#said").getByText(text).first().waitFor({ state: "attached" });
+}
+
+/** Drops files on the middle of the page, and sees the page react before. */
+async function drop(page, files) {
+  const transfer = await page.evaluateHandle((files) => {
+    const transfer = new DataTransfer();
+    for (const { name, bytes } of files) transfer.items.add(new File([Uint8Array.from(atob(bytes), (c) => c.charCodeAt(0))], name));
+    return transfer;
+  }, files.map(({ name, bytes }) => ({ name, bytes: bytes.toString("base64") })));
+  await page.dispatchEvent("h1", "dragover", { dataTransfer: transfer });
+  assert.ok(await page.evaluate(() => document.body.classList.contains("hover")), "the page does not show that files may be dropped");
+  await page.dispatchEvent("h1", "drop", { dataTransfer: transfer });
+  assert.ok(!(await page.evaluate(() => document.body.classList.contains("hover"))));
+}
+
+/** Fails on anything that axe finds, in light and in dark. */
+async function accessible(page) {
+  for (const colorScheme of ["light", "dark"]) {
+    await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
+    await page.evaluate(axeSource);
+    const { violations, passes } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations", "passes"] }));
+    const found = violations.map((v) => `${colorScheme}: ${v.id}: ${v.help}: ${v.nodes.map((n) => `${n.html} ${n.failureSummary}`).join("\n")}`);
+    assert.deepEqual(found, []);
+    assert.ok(passes.some((p) => p.id === "color-contrast"), "axe has not looked at contrast");
+  }
+  await page.emulateMedia({ colorScheme: "light", reducedMotion: null });
+}
+
+/** Fails if the page is wider than a narrow window. */
+async function narrow(page) {
+  const before = page.viewportSize();
+  await page.setViewportSize({ width: 320, height: 800 });
+  const [width, wide] = await page.evaluate(() => [
+    document.documentElement.scrollWidth,
+    [...document.body.querySelectorAll("*")].filter((e) => e.checkVisibility() && e.getBoundingClientRect().right > 320).map((e) => e.outerHTML.slice(0, 120)),
+  ]);
+  assert.ok(width <= 320, `at 320 px the page is ${width} px wide: ${wide.join("\n")}`);
+  await page.setViewportSize(before);
+}
+
+async function choose(page, ...files) {
+  await page.getByLabel("Choose files").setInputFiles(files.map((file) => join(given.dir, file)));
+}
+
+/** Files are chosen and dropped, delivered, refused, and removed. */
+async function journey() {
+  const { page, close } = await open({ refused: ["POST /uploads 413"] });
+  await page.getByText("Nothing has been sent yet").waitFor();
+  assert.equal(await page.locator("#curl").innerText(), `curl -F file=@FILE ${given.base}/uploads`);
+  await accessible(page);
+  await narrow(page);
+
+  await choose(page, "chosen.bin", "empty.txt", given.long);
+  await drop(page, [
+    { name: "dropped.txt", bytes: await readFile(join(given.dir, "dropped.txt")) },
+    { name: given.markup, bytes: Buffer.from("only a name") },
+  ]);
+  for (const file of ["chosen.bin", "empty.txt", given.long, "dropped.txt", given.markup]) await stands(page, file, "Delivered");
+  await heard(page, "dropped.txt is delivered.");
+  assert.equal(await row(page, given.markup).locator("h3").innerText(), given.markup, "a name is text");
+  assert.equal(await page.locator(".row img, .row b, .row script").count(), 0, "a name became elements");
+  assert.equal(await page.locator(".row").count(), 5, "one row a file");
+  await row(page, "chosen.bin").getByText("Details").click();
+  await row(page, "chosen.bin").getByText(given.sha256).waitFor();
+
+  // The name is taken there, by other bytes.
+  await choose(page, join("other", "chosen.bin"));
+  await stands(page, "chosen.bin", "Failed");
+  await row(page, "chosen.bin").getByText("a file of that name exists").waitFor();
+  await heard(page, /^chosen\.bin failed\. .*exists/);
+  await page.locator("#summary").getByText("1 failed").waitFor();
+
+  await choose(page, given.large);
+  await stands(page, given.large, "Not sent");
+  await row(page, given.large).getByText("too large").waitFor();
+  await row(page, given.large).getByRole("button", { name: `Remove ${given.large}` }).click();
+  await row(page, given.large).waitFor({ state: "detached" });
+
+  await accessible(page);
+  await narrow(page);
+
+  // What is shown is what the gateway has, not what the page remembers.
+  await page.reload();
+  await stands(page, "chosen.bin", "Failed");
+  assert.equal(await page.locator(".row").count(), 6);
+  assert.equal(await page.locator("#said p").count(), 0, "what was there before is no news");
+  await close();
+}
+
+/** The same with a keyboard alone. */
+async function keyboard() {
+  const { page, close } = await open();
+  const files = ["one.txt", "two.txt"];
+  for (const file of files) {
+    await page.evaluate(() => document.activeElement?.blur());
+    await tabTo(page, "Choose files", 3);
+    const [chooser] = await Promise.all([page.waitForEvent("filechooser"), page.keyboard.press("Enter")]);
+    await chooser.setFiles(join(given.dir, file));
+    await stands(page, file, "Delivered");
+  }
+  assert.equal(await focused(page), "Choose files", "focus stays when rows come");
+
+  await tabTo(page, "Details of two.txt", 3);
+  await page.keyboard.press("Enter");
+  await row(page, "two.txt").getByText("SHA-256").waitFor();
+  await tabTo(page, "Remove two.txt", 2);
+  // The list comes anew meanwhile, and focus and details stay.
+  await page.waitForResponse((r) => r.url().includes("/uploads?"));
+  await page.waitForResponse((r) => r.url().includes("/uploads?"));
+  assert.equal(await focused(page), "Remove two.txt");
+  assert.ok(await row(page, "two.txt").getByText("SHA-256").isVisible());
+  await page.keyboard.press("Enter");
+  await row(page, "two.txt").waitFor({ state: "detached" });
+  assert.equal(await focused(page), "Remove one.txt", "focus goes to the next row");
+  await page.keyboard.press("Enter");
+  await row(page, "one.txt").waitFor({ state: "detached" });
+  assert.equal(await focused(page), "Uploads");
+  await tabTo(page, "Copy the curl command", 2);
+  await close();
+}
+
+/** Presses Tab until the focus is there, and sees that it can be seen. */
+async function tabTo(page, target, most) {
+  const met = [];
+  for (let i = 0; i < most; i++) {
+    await page.keyboard.press("Tab");
+    met.push(await focused(page));
+    const visible = await page.evaluate(() => {
+      const focused = document.activeElement.closest(".choose") ?? document.activeElement;
+      const { outlineStyle, outlineWidth } = getComputedStyle(focused);
+      return outlineStyle !== "none" && parseFloat(outlineWidth) >= 2;
+    });
+    assert.ok(visible, `the focus on ${met.at(-1)} cannot be seen`);
+    if (met.at(-1) === target) return;
+  }
+  assert.fail(`${most} times Tab led to ${met.join(", ")}; want ${target}`);
+}
+
+/** What has the focus, as it is called. */
+async function focused(page) {
+  return page.evaluate(() => {
+    const e = document.activeElement;
+    return (e.labels?.[0] ?? e).textContent.trim().replace(/\s+/g, " ");
+  });
+}
+
+/** All states at once, live. */
+async function states() {
+  const { page, close } = await open({ deviceScaleFactor: 2, viewport: { width: 900, height: 900 } });
+  const { delivered, delivering, waiting, receiving, failed, cancelled } = given.files;
+  await stands(page, delivered, "Delivered");
+  await stands(page, delivering, "Delivering · (attempt \\d+ · )?packet [1-9][\\d,]* of [\\d,]+");
+  await stands(page, waiting, "Waiting · .* · next attempt");
+  await stands(page, receiving, "Receiving · [\\d.]+ MB of [\\d.]+ MB");
+  await stands(page, failed, "Failed");
+  await stands(page, cancelled, "Cancelled");
+  assert.notEqual(await row(page, waiting).locator(".reason").innerText(), "", "why it waits");
+
+  const bar = (file, what) => row(page, file).getByRole("progressbar", { name: `${file}: ${what}` });
+  const share = (bar) => bar.evaluate((e) => e.position);
+  assert.ok((await share(bar(receiving, "received by the gateway"))) > 0.2);
+  assert.equal(await share(bar(receiving, "delivered to the destination")), 0);
+  assert.equal(await share(bar(delivering, "received by the gateway")), 1);
+  const before = await share(bar(delivering, "delivered to the destination"));
+  await page.waitForFunction(([bar, before]) => bar.position > before, [await bar(delivering, "delivered to the destination").elementHandle(), before]);
+
+  await picture(page);
+  await accessible(page);
+  await narrow(page);
+
+  await row(page, delivering).getByRole("button", { name: `Cancel ${delivering}` }).focus();
+  await page.keyboard.press("Enter");
+  await stands(page, delivering, "Cancelled");
+  assert.equal(await focused(page), `Remove ${delivering}`, "the focus stays where the button was");
+  await heard(page, `${delivering} is cancelled.`);
+  const count = async () => Number(/(\d+) attempts? so far/.exec(await row(page, waiting).innerText())?.[1] ?? NaN);
+  const attempts = await count();
+  await row(page, waiting).getByRole("button", { name: `Try now ${waiting}` }).click();
+  await page.waitForFunction(([line, attempts]) => Number(/(\d+) attempts? so far/.exec(line.textContent)?.[1]) > attempts,
+    [await row(page, waiting).locator(".state").elementHandle(), attempts]);
+  await close();
+}
+
+async function picture(page) {
+  if (!given.screenshots) return;
+  await page.evaluate(() => document.activeElement?.blur());
+  for (const [colorScheme, file] of [["light", "page.png"], ["dark", "page-dark.png"]]) {
+    await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
+    await page.screenshot({ path: join(given.screenshots, file), fullPage: true });
+  }
+}
+
+/** The list does not come for a while; the page says why, and goes on. */
+async function troubled() {
+  const { page, close } = await open({ refused: ["GET /uploads 503"] });
+  await choose(page, "before.txt");
+  await stands(page, "before.txt", "Delivered");
+  const answers = [
+    (route) => route.fulfill({
+      status: 503,
+      contentType: "application/problem+json",
+      body: JSON.stringify({ type: "about:blank", title: "Not ready", status: 503, detail: "the database is closed" }),
+    }),
+    (route) => route.abort("connectionrefused"),
+  ];
+  await page.route("**/uploads?*", (route) => (answers.shift() ?? ((r) => r.continue()))(route));
+  const trouble = page.locator("#trouble");
+  await trouble.getByText("Not ready: the database is closed.").waitFor();
+  await trouble.getByText("Ferry does not answer.").waitFor();
+  await stands(page, "before.txt", "Delivered");
+  await trouble.waitFor({ state: "hidden" });
+  await close();
+}
+
+/** There is more than one page of the list, and more than is sent at once. */
+async function many() {
+  const { page, close } = await open();
+  await page.getByText("Nothing has been sent yet").waitFor();
+  await page.evaluate(() => {
+    const send = XMLHttpRequest.prototype.send;
+    let sending = 0;
+    window.atOnce = 0;
+    XMLHttpRequest.prototype.send = function (body) {
+      window.atOnce = Math.max(window.atOnce, ++sending);
+      this.upload.addEventListener("loadend", () => sending--);
+      send.call(this, body);
+    };
+  });
+  const names = Array.from({ length: 60 }, (_, i) => `${String(i + 1).padStart(2, "0")}.txt`);
+  await page.getByLabel("Choose files").setInputFiles(names.map((name) => ({ name, mimeType: "text/plain", buffer: Buffer.from(name) })));
+  await stands(page, "60.txt", "Delivered");
+  assert.equal(await page.evaluate(() => window.atOnce), 3, "files sent at once");
+
+  await page.reload();
+  await stands(page, "60.txt", "Delivered");
+  assert.equal(await page.locator(".row").count(), 50);
+  await page.getByRole("button", { name: "Show more" }).click();
+  await stands(page, "01.txt", "Delivered");
+  assert.equal(await page.locator(".row").count(), 60);
+  await page.getByRole("button", { name: "Show more" }).waitFor({ state: "hidden" });
+  assert.equal(await page.locator("#said p").count(), 0, "what was sent long ago is no news");
+  await close();
+}
+
+/** Without scripts, the form alone. */
+async function scriptless() {
+  const context = await browser.newContext({ javaScriptEnabled: false });
+  const page = await context.newPage();
+  await page.goto(given.base + "/");
+  await choose(page, "scriptless.txt");
+  const [answer] = await Promise.all([page.waitForResponse((r) => r.request().method() === "POST"), page.getByRole("button", { name: "Send" }).click()]);
+  assert.equal(answer.status(), 202);
+  await context.close();
+}
