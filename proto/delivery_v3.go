@@ -123,6 +123,10 @@ func (d *deliveryV3) confirm(ctx context.Context, sum Sum) (Receipt, error) {
 			return Receipt{}, err
 		}
 	}
+	if ctx.Err() != nil { // nothing is confirmed that nobody wants any more
+		d.abandon()
+		return Receipt{}, context.Cause(ctx)
+	}
 	var a answerV3
 	var err error
 	if d.plan.Unconfirmed {

@@ -53,22 +53,30 @@ func (c *Client) self(ctx context.Context, unknown ClientID) (identityV3, error)
 		return identityV3{}, err
 	}
 	defer c.unlockSelf()
-	if c.me.known {
-		return c.me.identityV3, nil
+	if !c.me.known {
+		if err := c.recall(ctx, unknown); err != nil {
+			return identityV3{}, err
+		}
 	}
+	return c.me.identityV3, nil
+}
+
+// recall takes from the keyring who the client is, unless that is unknown to
+// the server, too.
+func (c *Client) recall(ctx context.Context, unknown ClientID) error {
 	id, ok, err := c.cfg.Keyring.Load(ctx)
 	if err != nil {
-		return identityV3{}, fmt.Errorf("load the client's identity: %w", err)
+		return fmt.Errorf("load the client's identity: %w", err)
 	}
 	if !ok || id.Name != c.cfg.Name || id.ID == unknown {
-		return identityV3{}, nil
+		return nil
 	}
 	key, err := v3.ParsePrivateKey(id.PrivateKey)
 	if err != nil {
-		return identityV3{}, fmt.Errorf("the client's identity: %w", err)
+		return fmt.Errorf("the client's identity: %w", err)
 	}
 	c.me.identityV3 = identityV3{known: true, id: id, key: key}
-	return c.me.identityV3, nil
+	return nil
 }
 
 func (c *Client) lockSelf(ctx context.Context) error {
@@ -82,14 +90,19 @@ func (c *Client) lockSelf(ctx context.Context) error {
 
 func (c *Client) unlockSelf() { <-c.me.lock }
 
-// register makes a new identity, unless another connection has done so since
-// the server did not know that id; then it returns that one, and l has not
-// been entered.
+// register makes a new identity, unless another connection, or another Client
+// with the same keyring, has done so since the server did not know that id; then
+// it returns that one, and l has not been entered.
 func (c *Client) register(ctx context.Context, l *lineV3, unknown ClientID) (identityV3, error) {
 	if err := c.lockSelf(ctx); err != nil {
 		return identityV3{}, err
 	}
 	defer c.unlockSelf()
+	if c.me.known && c.me.id.ID == unknown {
+		if err := c.recall(ctx, unknown); err != nil {
+			return identityV3{}, err
+		}
+	}
 	if c.me.known && c.me.id.ID != unknown {
 		return c.me.identityV3, nil
 	}

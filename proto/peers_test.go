@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"ferry/proto"
+	"ferry/proto/prototest"
+	"ferry/proto/v3"
 )
 
 // content is n bytes that repeat nowhere near a packet's size.
@@ -193,6 +195,9 @@ type host struct {
 	accept func(o proto.Offer, b []byte) error // asked after it
 	wrap   func(net.Conn) net.Conn             // what the server sees of a connection
 
+	id  proto.ClientID // given out next, with key, unless zero
+	key v3.Key
+
 	mu       sync.Mutex
 	files    map[string][]byte
 	errs     []error // sessions' and transfers'
@@ -222,7 +227,11 @@ func (h *host) serve(conn net.Conn) {
 	cfg := h.cfg
 	cfg.Directory = h.dir
 	ctx := context.Background()
-	s, err := proto.AcceptV3(ctx, conn, cfg)
+	accept := proto.AcceptV3
+	if h.id != (proto.ClientID{}) {
+		accept = proto.AcceptV3With(h.key, h.id)
+	}
+	s, err := accept(ctx, conn, cfg)
 	for err == nil {
 		var t proto.Transfer
 		if t, err = s.Next(ctx); err == nil {
@@ -294,18 +303,33 @@ func (h *host) connections() int {
 	return h.accepted
 }
 
-// client returns a Client of the host, closed at the test's end. The host has
-// then ended, too.
+// known returns a keyring with an identity that the host knows, to spare the
+// test the making of a key.
+func (h *host) known(t testing.TB, name string) *keyring {
+	t.Helper()
+	der := prototest.Vectors(t)[0].PrivateKey
+	_, public := publicKeyOf(t, der)
+	id := proto.Identity{Name: clientName(t, name), ID: proto.ClientID{0xa1}, PrivateKey: der}
+	h.dir.mu.Lock()
+	defer h.dir.mu.Unlock()
+	h.dir.clients[id.ID] = registration(t, name, id.ID, public)
+	return &keyring{id: id, ok: true}
+}
+
+// client returns a Client of the host that is registered, closed at the test's
+// end. The host has then ended, too.
 func (h *host) client(t testing.TB, url string, change ...func(*proto.ClientConfig)) *proto.Client {
 	t.Helper()
 	cfg := proto.ClientConfig{
-		To:      destination(t, url),
-		Name:    clientName(t, "alice"),
-		Keyring: &keyring{},
-		Dial:    h.dial,
+		To:   destination(t, url),
+		Name: clientName(t, "alice"),
+		Dial: h.dial,
 	}
 	for _, f := range change {
 		f(&cfg)
+	}
+	if cfg.Keyring == nil {
+		cfg.Keyring = h.known(t, "alice")
 	}
 	c := proto.NewClient(cfg)
 	t.Cleanup(func() {

@@ -50,6 +50,7 @@ type transferV3 struct {
 
 	received bool // Receive was called, and gave a sum
 	left     bool // the client confirmed by closing its half
+	sends    int  // of the file, the one that runs included
 	acked    int  // packets of this send
 	sum      *Summer
 }
@@ -98,7 +99,7 @@ func (s *sessionV3) fail(err error) {
 
 func (t *transferV3) receive(dst Sink) (Sum, error) {
 	t.sum = NewSummer()
-	for range mostSends {
+	for t.sends = 1; t.sends <= mostSends; t.sends++ {
 		if err := t.packets(dst); err != nil {
 			return Sum{}, err
 		}
@@ -217,11 +218,14 @@ func (t *transferV3) verify() (equal bool, err error) {
 	t.u.Restart()
 	h, err := t.s.header()
 	if err != nil {
-		if errors.Is(err, io.EOF) && t.mayLeave() && intact {
-			t.left = true
-			return true, nil
+		if !errors.Is(err, io.EOF) || !t.mayLeave() || !intact {
+			return false, cut(err)
 		}
-		return false, cut(err)
+		if t.sends == mostSends {
+			return false, fmt.Errorf("%w: the client left after %d sends", ErrChecksum, t.sends)
+		}
+		t.left = true
+		return true, nil
 	}
 	if h.Code == v3.CodePacket && t.mayLeave() {
 		return false, t.begin(h)
@@ -241,7 +245,9 @@ func cut(err error) error {
 // 901 (mainstream-734): it closes if the checksum is right, and else sends the
 // first packet at once. Of a file in one packet that would fit its slice, one
 // cannot tell; a client that dies within the moment between 1603 and its 900
-// is then taken for it, and the file, which has come in full, is kept.
+// is then taken for it, and the file, which has come in full, is kept. After the
+// last send it allows itself, that client closes whatever the checksum is, and
+// the file is not kept.
 func (t *transferV3) mayLeave() bool {
 	return t.plan.Unconfirmed || t.ambiguous(unconfirmedSlice)
 }
