@@ -3,15 +3,25 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
+	crand "crypto/rand"
+	"database/sql"
 	"errors"
-	"io"
+	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/oklog/ulid/v2"
 
+	"ferry/internal/blob"
+	"ferry/internal/datadir"
+	"ferry/internal/sqldb"
 	"ferry/proto"
 )
 
@@ -26,20 +36,154 @@ type Config struct {
 	Version string            // shown by /healthz
 }
 
+const (
+	defaultWorkers = 4
+	defaultGrace   = 30 * time.Second
+	// defaultReserve is the room that uploads leave on the disk, so that what
+	// happens to those that are kept can be recorded.
+	defaultReserve = 8 << 20
+
+	headerTimeout = 10 * time.Second // for a request's header
+	idleTimeout   = 2 * time.Minute  // between two requests of a connection
+	maxHeader     = 64 << 10         // bytes of a request's header
+	readyTimeout  = 2 * time.Second  // for the database to answer
+)
+
 // Gateway is one gateway on one data folder.
-type Gateway struct{}
+type Gateway struct {
+	cfg     Config
+	log     *slog.Logger
+	dir     *datadir.Dir
+	db      *sqldb.DB
+	spool   *blob.Disk
+	keys    *keyring
+	sender  sender
+	clock   clock
+	reserve int64 // bytes
+	jitter  func() float64
+
+	live        *live
+	bell        chan struct{} // a value for each worker that may find a job
+	unreachable atomic.Bool   // the network has failed since the last delivery
+	ids         ids
+	requests    sync.RWMutex // held for reading by each request that is answered
+}
+
+// ids makes ids that only grow.
+type ids struct {
+	mu      sync.Mutex
+	entropy *ulid.MonotonicEntropy // guarded by mu
+	last    uint64                 // milliseconds; guarded by mu
+}
+
+// clock is the time, and how to wait for it.
+type clock struct {
+	now   func() time.Time
+	after func(time.Duration) (c <-chan time.Time, stop func())
+}
+
+var systemClock = clock{
+	now: time.Now,
+	after: func(d time.Duration) (<-chan time.Time, func()) {
+		t := time.NewTimer(d)
+		return t.C, func() { t.Stop() }
+	},
+}
+
+func (g *Gateway) now() time.Time { return g.clock.now().UTC().Truncate(time.Microsecond) }
+
+// parts are what tests replace; zero values mean the real ones.
+type parts struct {
+	sender  func(proto.Keyring) sender
+	clock   clock
+	reserve int64
+	jitter  func() float64
+}
 
 // Open locks the data folder, brings the database up to date, sweeps what a
 // crash left behind, and makes every accepted job runnable.
-func Open(ctx context.Context, cfg Config) (*Gateway, error) { panic("not built") }
+func Open(ctx context.Context, cfg Config) (*Gateway, error) { return openWith(ctx, cfg, parts{}) }
 
-// Serve answers HTTP on ln and delivers, until ctx ends; then it stops
-// accepting, lets what runs finish within Config.Grace, gives unfinished jobs
-// back, and returns nil.
-func (g *Gateway) Serve(ctx context.Context, ln net.Listener) error { panic("not built") }
+func openWith(ctx context.Context, cfg Config, p parts) (_ *Gateway, err error) {
+	switch {
+	case cfg.Data == "":
+		return nil, errors.New("no data folder is configured")
+	case cfg.To == proto.Destination{}:
+		return nil, errors.New("no destination is configured")
+	case cfg.Name == proto.ClientName{}:
+		return nil, errors.New("no name to register under is configured")
+	}
+	cfg.Grace = cmp.Or(cfg.Grace, defaultGrace)
+	cfg.Workers = min(cmp.Or(cfg.Workers, defaultWorkers), cfg.To.Parallel())
+	if cfg.Workers < 1 {
+		return nil, fmt.Errorf("%d workers: want at least 1", cfg.Workers)
+	}
+	if p.clock.now == nil {
+		p.clock = systemClock
+	}
+	if p.jitter == nil {
+		p.jitter = rand.Float64
+	}
+	g := &Gateway{
+		cfg: cfg, log: cmp.Or(cfg.Log, slog.New(slog.DiscardHandler)), clock: p.clock, jitter: p.jitter,
+		reserve: cmp.Or(p.reserve, defaultReserve),
+		live:    newLive(),
+		bell:    make(chan struct{}, cfg.Workers),
+		ids:     ids{entropy: ulid.Monotonic(crand.Reader, 0)},
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, g.Close())
+		}
+	}()
+	if err := g.openParts(ctx); err != nil {
+		return nil, err
+	}
+	if p.sender != nil {
+		g.sender = p.sender(g.keys)
+	} else {
+		g.sender = proto.NewClient(proto.ClientConfig{To: cfg.To, Name: cfg.Name, Keyring: g.keys})
+	}
+	return g, nil
+}
+
+func (g *Gateway) openParts(ctx context.Context) (err error) {
+	if g.dir, err = datadir.Open(g.cfg.Data); err != nil {
+		return err
+	}
+	if g.keys, err = openKeyring(g.cfg.Data); err != nil {
+		return err
+	}
+	if g.db, err = openStore(ctx, g.cfg.Data); err != nil {
+		return err
+	}
+	if g.spool, err = blob.Open(g.cfg.Data); err != nil {
+		return fmt.Errorf("open spool: %w", err)
+	}
+	return g.recover(ctx)
+}
 
 // Close releases the database and the data folder. Serve must have returned.
-func (g *Gateway) Close() error { panic("not built") }
+func (g *Gateway) Close() error {
+	var errs []error
+	// The folder's lock goes last.
+	if g.sender != nil {
+		errs = append(errs, g.sender.Close())
+	}
+	if g.db != nil {
+		errs = append(errs, g.db.Close())
+	}
+	if g.spool != nil {
+		errs = append(errs, g.spool.Close())
+	}
+	if g.keys != nil {
+		errs = append(errs, g.keys.close())
+	}
+	if g.dir != nil {
+		errs = append(errs, g.dir.Close())
+	}
+	return errors.Join(errs...)
+}
 
 // What the handlers test for.
 var (
@@ -49,54 +193,82 @@ var (
 	errInterrupted = errors.New("the upload was cancelled while its bytes came in")
 )
 
-// A reception takes in the files of one request: all of them become jobs, or
-// none. Exactly one of commit and abort ends it; abort after commit does
-// nothing. It is used by one goroutine.
-type reception struct{}
+// Serve answers HTTP on ln and delivers, until ctx ends; then it stops
+// accepting, lets what runs finish within Config.Grace, gives unfinished jobs
+// back, and returns nil.
+func (g *Gateway) Serve(ctx context.Context, ln net.Listener) error {
+	claims, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	// What runs when ctx ends may go on until cut.
+	running, cut := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cut(nil)
+	srv := &http.Server{
+		Handler:           g.counted(g.Handler()),
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(g.log.Handler(), slog.LevelDebug),
+		BaseContext:       func(net.Listener) context.Context { return running },
+	}
+	var workers sync.WaitGroup
+	for range g.cfg.Workers {
+		workers.Go(func() { g.work(claims, running) })
+	}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(ln) }()
 
-// receive starts taking in a request's files. Ending ctx ends them.
-func (g *Gateway) receive(ctx context.Context) *reception { panic("not built") }
-
-// add keeps the bytes of body, hashing while it writes, and shows the file as
-// receiving meanwhile. declared is the length the sender announced, -1 if it
-// did not; more or fewer bytes are an error. It returns the index of the file.
-// Errors: proto.ErrTooLarge as soon as it is known, errSpoolFull,
-// errInterrupted, or body's.
-func (r *reception) add(name proto.FileName, declared int64, body io.Reader) (int, error) {
-	panic("not built")
+	var err error
+	ended := false
+	select {
+	case <-ctx.Done():
+	case err = <-served: // the listener broke
+		ended = true
+		stop(err)
+	}
+	grace := time.AfterFunc(g.cfg.Grace, func() { cut(errGivenBack) })
+	defer grace.Stop()
+	if srv.Shutdown(running) != nil {
+		_ = srv.Close() // what is left has had its time
+	}
+	workers.Wait()
+	cut(errGivenBack)
+	if !ended {
+		err = <-served
+	}
+	g.requests.Lock() // a handler whose connection was closed returns soon
+	defer g.requests.Unlock()
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("serve HTTP: %w", err)
 }
 
-// rename gives file i another name, before commit.
-func (r *reception) rename(i int, name proto.FileName) { panic("not built") }
-
-// commit makes every added file and its job durable, in one transaction, and
-// returns them in the order in which they were added.
-func (r *reception) commit() ([]Upload, error) { panic("not built") }
-
-// abort drops what was added.
-func (r *reception) abort() { panic("not built") }
-
-// get returns one upload, live progress included, or errNotFound.
-func (g *Gateway) get(ctx context.Context, id ulid.ULID) (Upload, error) { panic("not built") }
-
-// list returns up to limit uploads, newest first, those receiving included,
-// starting after (older than) the given id; the zero id starts at the newest.
-func (g *Gateway) list(ctx context.Context, before ulid.ULID, limit int) ([]Upload, error) {
-	panic("not built")
+// counted lets Serve wait for requests whose connection it has closed: the
+// database must not be closed under them.
+func (g *Gateway) counted(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !g.requests.TryRLock() { // it has ended: nobody reads the answer
+			panic(http.ErrAbortHandler)
+		}
+		defer g.requests.RUnlock()
+		next.ServeHTTP(w, r)
+	})
 }
-
-// remove cancels an upload that is not final, or forgets one that is. It
-// returns what the upload is now; gone is true if it was forgotten. Cancelling
-// one that is being delivered waits, up to a few seconds, for the worker to
-// let go, so that what is returned is what really happened: it may have been
-// delivered.
-func (g *Gateway) remove(ctx context.Context, id ulid.ULID) (u Upload, gone bool, err error) {
-	panic("not built")
-}
-
-// retry queues a failed, cancelled or waiting upload again, at once. It
-// returns errState for any other, and for one whose bytes are gone.
-func (g *Gateway) retry(ctx context.Context, id ulid.ULID) (Upload, error) { panic("not built") }
 
 // ready returns why the gateway cannot take uploads just now, or nil.
-func (g *Gateway) ready(ctx context.Context) error { panic("not built") }
+func (g *Gateway) ready(ctx context.Context) error {
+	if err := g.room(0); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	// The queue of the one that writes, too, has to be moving.
+	err := g.db.Update(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		var one int
+		return tx.QueryRowContext(ctx, "select 1 from uploads union all select 1 limit 1").Scan(&one)
+	})
+	if err != nil {
+		return fmt.Errorf("database: %w", err)
+	}
+	return nil
+}

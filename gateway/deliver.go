@@ -1,0 +1,362 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"ferry/proto"
+)
+
+const (
+	// heartbeats are sent several times in a lease: one may be late.
+	heartbeatEvery = lease / 3
+	// afterTrouble is how long a worker waits that cannot use the database.
+	afterTrouble = time.Second
+)
+
+var (
+	// errCancelled breaks off a delivery that somebody does not want any more.
+	errCancelled = errors.New("cancelled")
+	// errGivenBack breaks off a delivery because the gateway stops.
+	errGivenBack = errors.New("the gateway was stopped")
+)
+
+// sender delivers one file; *proto.Client is one.
+type sender interface {
+	Send(ctx context.Context, o proto.Offer, src proto.Source, w proto.Watcher) (proto.Receipt, error)
+	Close() error
+}
+
+var _ sender = (*proto.Client)(nil)
+
+// A delivery is one attempt to deliver an upload.
+type delivery struct {
+	claim
+	client func() proto.ClientID // what the destination calls this gateway
+
+	ctx  context.Context // of this attempt
+	stop context.CancelCauseFunc
+	done chan struct{} // closed when its outcome is recorded, or cannot be
+
+	mu        sync.Mutex
+	progress  proto.Progress // guarded by mu
+	matched   bool           // in this attempt: the file may be stored; guarded by mu
+	cancelled bool           // somebody asked for it; guarded by mu
+}
+
+// cancel breaks the delivery off unless it may be stored already: then only its
+// end tells the truth.
+func (d *delivery) cancel() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.cancelled = true
+	if !d.matched {
+		d.stop(errCancelled)
+	}
+}
+
+// match is the point from which on the file may be stored.
+func (d *delivery) match() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.cancelled {
+		return errCancelled
+	}
+	d.matched = true
+	return nil
+}
+
+// attempt is what the end of a delivery depends on beside its error.
+func (d *delivery) attempt() attempt {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return attempt{name: d.offer.Name.String(), failures: d.failures, matched: d.matched, cancelled: d.cancelled}
+}
+
+// work delivers what is due, until claims ends; then it finishes what it has,
+// for as long as sends lasts.
+func (g *Gateway) work(claims, sends context.Context) {
+	for claims.Err() == nil {
+		d, next, err := g.claim(claims, sends)
+		switch {
+		case claims.Err() != nil && d == nil:
+			return
+		case err != nil:
+			g.log.Error("no job could be claimed: is the disk full?", "err", err)
+			g.rest(claims, afterTrouble)
+		case d != nil:
+			g.deliver(d)
+		case next.IsZero():
+			g.rest(claims, time.Hour)
+		default:
+			g.rest(claims, next.Sub(g.now()))
+		}
+	}
+}
+
+// rest waits until there may be something to do.
+func (g *Gateway) rest(ctx context.Context, most time.Duration) {
+	timer, stop := g.clock.after(most)
+	defer stop()
+	select {
+	case <-ctx.Done():
+	case <-timer:
+	case <-g.bell:
+	}
+}
+
+// wake tells workers that up to n jobs have become due. A worker that is busy
+// looks for the next job anyway.
+func (g *Gateway) wake(n int) {
+	for range min(n, cap(g.bell)) {
+		select {
+		case g.bell <- struct{}{}:
+		default:
+			return // every worker is told already
+		}
+	}
+}
+
+// claim takes a job that is due. The delivery is to be found from the moment
+// in which it is claimed: whoever changes the upload afterwards can stop it.
+func (g *Gateway) claim(ctx, sends context.Context) (d *delivery, next time.Time, err error) {
+	var replaced *delivery
+	err = g.db.Update(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		c, at, err := claimDue(ctx, tx, g.now())
+		if err != nil || c.fence == 0 {
+			next = at
+			return err
+		}
+		d = &delivery{claim: c, client: g.keys.client, done: make(chan struct{})}
+		d.progress.Phase = proto.PhaseConnecting
+		d.ctx, d.stop = context.WithCancelCause(sends)
+		if c.cancelled {
+			d.cancel()
+		}
+		replaced = g.live.run(d)
+		return nil
+	})
+	if err != nil {
+		if d != nil { // the commit failed
+			g.live.end(d)
+			d.stop(nil)
+		}
+		if replaced != nil {
+			g.live.run(replaced)
+		}
+		return nil, time.Time{}, err
+	}
+	if replaced != nil { // its lease has lapsed: never send a file twice at once
+		replaced.stop(errLeaseLost)
+		<-replaced.done
+	}
+	return d, next, nil
+}
+
+// deliver makes one attempt and records how it ended.
+func (g *Gateway) deliver(d *delivery) {
+	defer func() {
+		d.stop(nil)
+		g.live.end(d)
+		close(d.done)
+	}()
+	ctx, end := context.WithCancel(d.ctx)
+	var beat sync.WaitGroup
+	beat.Go(func() { g.heartbeats(ctx, d) })
+	_, err := g.send(d)
+	end()
+	beat.Wait()
+	g.settle(d, err)
+}
+
+func (g *Gateway) send(d *delivery) (proto.Receipt, error) {
+	if err := d.ctx.Err(); err != nil {
+		return proto.Receipt{}, context.Cause(d.ctx)
+	}
+	return g.sender.Send(d.ctx, d.offer, g.source(d), proto.Watcher{
+		Progress: d.progressed,
+		Matched:  func(ctx context.Context) error { return g.matched(ctx, d) },
+	})
+}
+
+// source opens the upload's bytes, wherever they are.
+func (g *Gateway) source(d *delivery) proto.Source {
+	if d.body == bodyFile {
+		return func() (io.ReadCloser, error) { return g.spool.Open(spoolFolder, d.id.String()) }
+	}
+	return func() (io.ReadCloser, error) {
+		b, err := g.body(d.ctx, d.id)
+		return io.NopCloser(bytes.NewReader(b)), err
+	}
+}
+
+// matched notes durably that the destination may hold the file from now on,
+// before it is told so.
+func (g *Gateway) matched(ctx context.Context, d *delivery) error {
+	if err := d.match(); err != nil {
+		return err
+	}
+	err := g.db.Update(context.WithoutCancel(ctx), func(ctx context.Context, tx *sql.Tx) error {
+		now := g.now()
+		if cancel, err := d.heartbeat(ctx, tx, now); err != nil {
+			return err
+		} else if cancel {
+			return errCancelled
+		}
+		return note(ctx, tx, d.client(), d.offer.Name.String(), storedFile{sha256: d.offer.Sum.SHA256}, now)
+	})
+	if err != nil {
+		d.mu.Lock()
+		d.matched = false // nothing is confirmed
+		d.mu.Unlock()
+	}
+	return err
+}
+
+// heartbeats keeps the lease until ctx ends.
+func (g *Gateway) heartbeats(ctx context.Context, d *delivery) {
+	until := g.now().Add(lease)
+	for {
+		timer, stop := g.clock.after(heartbeatEvery)
+		select {
+		case <-ctx.Done():
+			stop()
+			return
+		case <-timer:
+		}
+		var cancel bool
+		err := g.db.Update(ctx, func(ctx context.Context, tx *sql.Tx) (err error) {
+			cancel, err = d.heartbeat(ctx, tx, g.now())
+			return err
+		})
+		switch now := g.now(); {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			until = now.Add(lease)
+			if cancel {
+				d.cancel()
+			}
+		case errors.Is(err, errLeaseLost) || now.After(until):
+			d.stop(errLeaseLost)
+			return
+		}
+	}
+}
+
+// settle records how an attempt has ended. If it cannot, the lease lapses and
+// the next attempt finds out what the destination holds.
+func (g *Gateway) settle(d *delivery, err error) {
+	a := d.attempt()
+	o := judge(a, err, g.jitter())
+	if o.kind == lost {
+		g.log.Warn("a delivery lost its lease", "upload", d.id.String(), "attempt", d.fence)
+		return
+	}
+	err2 := g.db.Update(context.WithoutCancel(d.ctx), func(ctx context.Context, tx *sql.Tx) error {
+		now := g.now()
+		if o.kind == exists {
+			f, ok, err := lookUp(ctx, tx, d.client(), a.name)
+			if err != nil {
+				return err
+			}
+			o = existing(a, f, ok, d.offer.Sum.SHA256)
+		}
+		return g.record(ctx, tx, d, o, now)
+	})
+	if err2 != nil {
+		g.log.Error("how a delivery ended could not be recorded; it will be tried again", "upload", d.id.String(), "attempt", d.fence, "err", err2)
+		return
+	}
+	g.afterwards(d, o, err)
+}
+
+// record writes an outcome.
+func (g *Gateway) record(ctx context.Context, tx *sql.Tx, d *delivery, o outcome, now time.Time) error {
+	name := d.offer.Name.String()
+	if o.kind == delivered {
+		if err := note(ctx, tx, d.client(), name, storedFile{sha256: d.offer.Sum.SHA256, confirmed: true}, now); err != nil {
+			return err
+		}
+		if err := dropBody(ctx, tx, d.id); err != nil {
+			return err
+		}
+	}
+	if o.notStored {
+		if err := unnote(ctx, tx, d.client(), name); err != nil {
+			return err
+		}
+	}
+	if o.final() {
+		if err := d.finish(ctx, tx, now); err != nil {
+			return err
+		}
+	} else if err := d.giveUp(ctx, tx, now.Add(o.delay), o.failures, o.network); err != nil {
+		return err
+	}
+	const columns = `update uploads set state = $1, error = $2, packets = max(packets, $3), updated_at = $4, `
+	if o.kind == delivered {
+		_, err := tx.ExecContext(ctx, columns+`last_error = null, body = 'gone', destination = $5, delivered_at = $6 where id = $7`,
+			o.state(), nil, d.packets(), now.UnixMicro(), g.cfg.To.String(), now.UnixMicro(), d.id)
+		return err
+	}
+	_, err := tx.ExecContext(ctx, columns+`last_error = coalesce($5, last_error) where id = $6`,
+		o.state(), orNull(o.failure), d.packets(), now.UnixMicro(), orNull(o.lastError), d.id)
+	return err
+}
+
+func orNull(s string) sql.Null[string] { return sql.Null[string]{V: s, Valid: s != ""} }
+
+// afterwards does what follows from an outcome once it is durable.
+func (g *Gateway) afterwards(d *delivery, o outcome, err error) {
+	log := g.log.With("upload", d.id.String(), "attempt", d.fence, "bytes", d.offer.Size)
+	switch o.kind {
+	case delivered:
+		log.Info("delivered")
+		if d.body == bodyFile {
+			g.dropFile(d.id)
+		}
+		g.reachable()
+	case failed:
+		log.Warn("cannot be delivered", "err", err, "why", o.failure)
+	case cancelled:
+		log.Info("cancelled while it was delivered")
+	case postponed:
+		log.Warn("not delivered yet", "err", err, "next_in", o.delay)
+	case givenBack:
+		log.Info("given back")
+	}
+	if o.network {
+		g.unreachable.Store(true)
+	}
+	g.wake(1) // the next of its name, or what this worker had no time for
+}
+
+// reachable pulls forward what waits only because the destination could not be
+// reached: it can.
+func (g *Gateway) reachable() {
+	if !g.unreachable.Swap(false) {
+		return
+	}
+	pulled := int64(0)
+	err := g.db.Update(context.Background(), func(ctx context.Context, tx *sql.Tx) error {
+		now := g.now().UnixMicro()
+		res, err := tx.ExecContext(ctx, pullJobs, now, now, maxPulled)
+		if err == nil {
+			pulled, err = res.RowsAffected()
+		}
+		return err
+	})
+	if err != nil {
+		g.log.Warn("jobs that wait for the network keep their delay", "err", err)
+	}
+	if pulled == maxPulled {
+		g.unreachable.Store(true) // the next delivery pulls more
+	}
+	g.wake(int(pulled))
+}

@@ -1,0 +1,201 @@
+package gateway
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"ferry/proto"
+)
+
+const (
+	firstDelay = time.Second
+	maxDelay   = 5 * time.Minute
+	// operatorDelay is for what changes only when somebody changes it.
+	operatorDelay = time.Minute
+	// maxWords bounds an error's text in the database.
+	maxWords = 500
+)
+
+// An attempt is what the outcome of a delivery depends on beside its error.
+type attempt struct {
+	name      string
+	failures  int  // in a row, before this attempt
+	matched   bool // the destination's checksum was ours, and it may have been told so
+	cancelled bool // somebody asked for that
+}
+
+// outcome is how an attempt ended.
+type outcome struct {
+	kind      kind
+	failure   string        // in words: why it cannot succeed, if it failed
+	lastError string        // in words: what went wrong, if anything did
+	delay     time.Duration // until the next attempt
+	failures  int           // in a row
+	network   bool          // nothing but the network was at fault
+	notStored bool          // the destination said that it did not keep what had matched
+}
+
+type kind int
+
+const (
+	delivered kind = iota
+	failed
+	cancelled
+	postponed
+	givenBack
+	exists // delivered or failed: what is known of the name at the destination decides
+	lost   // somebody else has the job
+)
+
+func (o outcome) final() bool {
+	return o.kind == delivered || o.kind == failed || o.kind == cancelled
+}
+
+func (o outcome) state() State {
+	switch o.kind {
+	case delivered:
+		return StateDelivered
+	case failed:
+		return StateFailed
+	case cancelled:
+		return StateCancelled
+	case postponed:
+		return StateWaiting
+	case givenBack, exists, lost:
+	}
+	return StateQueued
+}
+
+// judge decides what follows from the end of an attempt. jitter is in [0, 1).
+func judge(a attempt, err error, jitter float64) outcome {
+	switch {
+	case err == nil:
+		return outcome{kind: delivered}
+	case errors.Is(err, errLeaseLost):
+		return outcome{kind: lost}
+	case errors.Is(err, proto.ErrExists):
+		return outcome{kind: exists}
+	}
+	// What the destination refused after the checksums had matched it did not keep.
+	o := outcome{lastError: words(a, err), notStored: a.matched && errors.Is(err, proto.ErrRefused)}
+	switch {
+	case a.cancelled || errors.Is(err, errCancelled):
+		o.kind, o.lastError = cancelled, ""
+		if a.matched && !o.notStored {
+			o.lastError = mayBeStored
+		}
+	case errors.Is(err, errGivenBack):
+		o.kind, o.failures, o.lastError = givenBack, a.failures, ""
+	case proto.Permanent(err):
+		o.kind, o.failure = failed, o.lastError
+	default:
+		o.kind, o.failures, o.network = postponed, a.failures+1, isNetwork(err)
+		o.delay = backOff(o.failures, jitter)
+		if errors.Is(err, proto.ErrNameTaken) {
+			o.delay = max(o.delay, operatorDelay)
+		}
+	}
+	return o
+}
+
+// existing decides what it means that the destination has a file of the name.
+func existing(a attempt, f storedFile, known bool, sum [32]byte) outcome {
+	switch {
+	case known && f.sha256 == sum:
+		return outcome{kind: delivered}
+	case a.cancelled:
+		return outcome{kind: cancelled}
+	}
+	why := fmt.Sprintf("the destination has a file named %q already, and it is not known here what is in it. "+
+		"Nothing was replaced: send this one under another name", a.name)
+	if known {
+		why = fmt.Sprintf("the destination has another file named %q already: its SHA-256 is %s, this one's is %s. "+
+			"Nothing was replaced: send this one under another name", a.name, hex.EncodeToString(f.sha256[:]), hex.EncodeToString(sum[:]))
+	}
+	return outcome{kind: failed, failure: why, lastError: why}
+}
+
+// backOff is how long to wait after so many failures in a row: a second, then
+// twice as long each time, up to five minutes; a fifth more or less, so that
+// what failed together does not come back together. It never gives up: what
+// may succeed is tried until it does or somebody cancels it.
+func backOff(failures int, jitter float64) time.Duration {
+	d := maxDelay
+	if n := failures - 1; n < 16 { // far beyond the doubling that matters
+		d = min(firstDelay<<max(n, 0), maxDelay)
+	}
+	return time.Duration((0.8 + 0.4*jitter) * float64(d))
+}
+
+// isNetwork reports whether err is none that the destination, or this gateway,
+// decided on.
+func isNetwork(err error) bool {
+	for _, other := range []error{
+		proto.ErrRefused, proto.ErrNameTaken, proto.ErrUnknownClient, proto.ErrChecksum, proto.ErrProtocol,
+	} {
+		if errors.Is(err, other) {
+			return false
+		}
+	}
+	return !isOurs(err)
+}
+
+// isOurs reports whether err is about this machine's files: its text may have
+// a path in it that is nobody's business.
+func isOurs(err error) bool {
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
+		return true
+	}
+	_, ok := errors.AsType[*os.LinkError](err)
+	return ok
+}
+
+// words says for people who may see no more than the upload what went wrong
+// and what to do.
+func words(a attempt, err error) string {
+	s := reason(err)
+	if a.matched && !errors.Is(err, proto.ErrRefused) {
+		s += ". The checksums had matched before that, so the destination may hold the file; the next attempt finds out"
+	}
+	return s
+}
+
+func reason(err error) string {
+	switch {
+	case errors.Is(err, proto.ErrSource):
+		return "the bytes kept here could not be read, or are not those that came in any more: send the file again"
+	case errors.Is(err, proto.ErrTooLarge):
+		return "the file is larger than the destination's protocol can carry: split it"
+	case errors.Is(err, proto.ErrName):
+		return "the destination cannot take a file of that name: send it under another one"
+	case errors.Is(err, proto.ErrNameTaken):
+		return "another client is registered at the destination under this gateway's name: " +
+			"its operator has to give the gateway another name, or its old identity back"
+	case errors.Is(err, proto.ErrChecksum):
+		return "the destination's checksum differed from ours each time the file was sent"
+	case errors.Is(err, proto.ErrRefused):
+		return "the destination refused, without a reason: it may be out of room"
+	case isOurs(err):
+		return "the gateway could not use its own files: see its log"
+	}
+	return clip(err.Error())
+}
+
+// clip bounds a text that others have a part in.
+func clip(s string) string {
+	s = strings.ToValidUTF8(s, "?")
+	if len(s) <= maxWords {
+		return s
+	}
+	s = s[:maxWords]
+	for !utf8.ValidString(s) {
+		s = s[:len(s)-1]
+	}
+	return s + " ..."
+}

@@ -1,0 +1,115 @@
+package gateway
+
+import (
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/oklog/ulid/v2"
+
+	"ferry/proto"
+)
+
+// live is what happens just now and is kept in memory alone: the files that
+// come in and the deliveries that run. It is safe for concurrent use.
+type live struct {
+	mu        sync.Mutex
+	receiving map[ulid.ULID]*incoming // guarded by mu
+	running   map[ulid.ULID]*delivery // guarded by mu
+}
+
+func newLive() *live {
+	return &live{receiving: map[ulid.ULID]*incoming{}, running: map[ulid.ULID]*delivery{}}
+}
+
+func (l *live) incoming(id ulid.ULID) *incoming {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.receiving[id]
+}
+
+func (l *live) delivery(id ulid.ULID) *delivery {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.running[id]
+}
+
+// all returns up to limit files that come in, newest first, older than before,
+// and every delivery.
+func (l *live) all(before ulid.ULID, limit int) ([]*incoming, map[ulid.ULID]*delivery) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var in []*incoming
+	for id, i := range l.receiving {
+		if id.Compare(before) < 0 {
+			in = append(in, i)
+		}
+	}
+	slices.SortFunc(in, func(a, b *incoming) int { return b.id.Compare(a.id) })
+	return in[:min(limit, len(in))], maps.Clone(l.running)
+}
+
+func (l *live) show(in *incoming) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.receiving[in.id] = in
+}
+
+func (l *live) hide(files ...*incoming) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, in := range files {
+		delete(l.receiving, in.id)
+	}
+}
+
+// hideAll hides every file of a reception.
+func (l *live) hideAll(r *reception) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	maps.DeleteFunc(l.receiving, func(_ ulid.ULID, in *incoming) bool { return in.from == r })
+}
+
+// run adds a delivery. The one that it replaces has lost its lease.
+func (l *live) run(d *delivery) (replaced *delivery) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	replaced = l.running[d.id]
+	l.running[d.id] = d
+	return replaced
+}
+
+// end removes a delivery, unless another one has taken its place.
+func (l *live) end(d *delivery) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.running[d.id] == d {
+		delete(l.running, d.id)
+	}
+}
+
+// progressed notes how far the delivery is. It is called for each packet.
+func (d *delivery) progressed(p proto.Progress) {
+	d.mu.Lock()
+	d.progress = p
+	d.mu.Unlock()
+}
+
+// packets is how many the whole file has, 0 if that is not known yet.
+func (d *delivery) packets() int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.progress.TotalPackets
+}
+
+// show adds to a row how far its delivery is.
+func (d *delivery) show(u *Upload) {
+	if u.State != StateDelivering || u.Attempts.Count != int(d.fence) {
+		return
+	}
+	d.mu.Lock()
+	p := d.progress
+	d.mu.Unlock()
+	u.Phase = &p.Phase
+	u.Progress = Progress{Bytes: p.Bytes, TotalBytes: *u.Size, Packets: p.Packets, TotalPackets: max(p.TotalPackets, u.Progress.TotalPackets)}
+}

@@ -1,0 +1,147 @@
+package gateway
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"ferry/proto"
+)
+
+// lease is how long a claim holds without a heartbeat.
+const lease = 30 * time.Second
+
+// errLeaseLost: the job is another worker's, or nobody's, by now.
+var errLeaseLost = errors.New("the lease of the delivery was lost")
+
+// enqueue makes a job due at once, or parks it behind another one of its name.
+func enqueue(ctx context.Context, tx *sql.Tx, id ulid.ULID, name string, now time.Time) error {
+	_, err := tx.ExecContext(ctx, `insert into jobs (upload, name, parked, due_at, fence)
+		select id, name, exists (select 1 from jobs where name = $1), $2, attempts from uploads where id = $3`,
+		name, now.UnixMicro(), id)
+	if err != nil {
+		return fmt.Errorf("record job: %w", err)
+	}
+	return nil
+}
+
+// claimJob takes the job that has been due for longest.
+const claimJob = `update jobs set leased = 1, due_at = $1, fence = fence + 1
+	where upload = (select upload from jobs where parked = 0 and due_at <= $2 order by due_at, upload limit 1)
+	returning upload, fence, failures, cancel`
+
+const nextDue = "select due_at from jobs where parked = 0 order by due_at, upload limit 1"
+
+// A claim is a job that a worker has; zero if there was none to do.
+type claim struct {
+	id        ulid.ULID
+	fence     int64 // also the number of this attempt
+	failures  int   // in a row, before this one
+	cancelled bool  // somebody asked for that before it was claimed
+	body      string
+	offer     proto.Offer
+}
+
+// claimDue claims a job. If none is due, next is when one will be, as far as is
+// known; zero if there is none.
+func claimDue(ctx context.Context, tx *sql.Tx, now time.Time) (c claim, next time.Time, err error) {
+	err = tx.QueryRowContext(ctx, claimJob, now.Add(lease).UnixMicro(), now.UnixMicro()).
+		Scan(&c.id, &c.fence, &c.failures, &c.cancelled)
+	if errors.Is(err, sql.ErrNoRows) {
+		var due int64
+		err = tx.QueryRowContext(ctx, nextDue).Scan(&due)
+		if errors.Is(err, sql.ErrNoRows) {
+			return claim{}, time.Time{}, nil
+		}
+		return claim{}, fromMicro(due), err
+	}
+	if err != nil {
+		return claim{}, time.Time{}, fmt.Errorf("claim: %w", err)
+	}
+	var (
+		name string
+		sha  []byte
+		sum  proto.Sum
+	)
+	if err := tx.QueryRowContext(ctx, `update uploads set state = 'delivering', attempts = $1, updated_at = $2 where id = $3
+		returning name, size, sha256, cksum, body`, c.fence, now.UnixMicro(), c.id).
+		Scan(&name, &sum.Size, &sha, &sum.Cksum, &c.body); err != nil {
+		return claim{}, time.Time{}, fmt.Errorf("claim: %w", err)
+	}
+	copy(sum.SHA256[:], sha)
+	c.offer = proto.Offer{Size: sum.Size, Sum: &sum}
+	if c.offer.Name, err = proto.ParseFileName(name); err != nil {
+		return claim{}, time.Time{}, fmt.Errorf("claim: internal error: %w", err) // it was one when it came in
+	}
+	return c, time.Time{}, nil
+}
+
+// heartbeat extends the lease and tells whether somebody wants the upload
+// cancelled.
+func (c *claim) heartbeat(ctx context.Context, tx *sql.Tx, now time.Time) (cancel bool, err error) {
+	err = tx.QueryRowContext(ctx, `update jobs set due_at = $1 where upload = $2 and fence = $3 and leased = 1
+		returning cancel`, now.Add(lease).UnixMicro(), c.id, c.fence).Scan(&cancel)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, errLeaseLost
+	}
+	return cancel, err
+}
+
+// giveUp ends the lease and makes the job due at a time, with the failures it
+// has had.
+func (c *claim) giveUp(ctx context.Context, tx *sql.Tx, due time.Time, failures int, network bool) error {
+	return held(tx.ExecContext(ctx, `update jobs set leased = 0, due_at = $1, failures = $2, network = $3
+		where upload = $4 and fence = $5 and leased = 1`, due.UnixMicro(), failures, network, c.id, c.fence))
+}
+
+// finish ends the job and lets the next one of its name go.
+func (c *claim) finish(ctx context.Context, tx *sql.Tx, now time.Time) error {
+	if err := held(tx.ExecContext(ctx, "delete from jobs where upload = $1 and fence = $2 and leased = 1", c.id, c.fence)); err != nil {
+		return err
+	}
+	return unpark(ctx, tx, c.offer.Name.String(), now)
+}
+
+// held turns a write that found no row into errLeaseLost.
+func held(res sql.Result, err error) error {
+	if err != nil {
+		return err
+	}
+	if n, err := res.RowsAffected(); err != nil || n == 0 {
+		return errors.Join(errLeaseLost, err)
+	}
+	return nil
+}
+
+// unpark makes the oldest job of a name due, after the one before it is gone.
+func unpark(ctx context.Context, tx *sql.Tx, name string, now time.Time) error {
+	_, err := tx.ExecContext(ctx, `update jobs set parked = 0, due_at = $1
+		where upload = (select upload from jobs where name = $2 order by upload limit 1) and parked = 1`, now.UnixMicro(), name)
+	if err != nil {
+		return fmt.Errorf("let the next of its name go: %w", err)
+	}
+	return nil
+}
+
+// maxPulled bounds how many jobs are pulled forward in one transaction.
+const maxPulled = 256
+
+// pullJobs makes due what waits for a network that works again.
+const pullJobs = `update jobs set due_at = $1
+	where upload in (select upload from jobs where parked = 0 and due_at > $2 and leased = 0 and network = 1 order by due_at, upload limit $3)`
+
+// restoreJobs makes runnable what a process before this one had claimed or
+// postponed: nobody else can have a lease on this folder.
+func restoreJobs(ctx context.Context, tx *sql.Tx, now time.Time) error {
+	const idle = "parked = 0 and (leased = 1 or due_at > $1)"
+	if _, err := tx.ExecContext(ctx, `update uploads set state = 'queued' where state <> 'queued'
+		and id in (select upload from jobs where `+idle+")", now.UnixMicro()); err != nil {
+		return err
+	}
+	_, err := tx.ExecContext(ctx, "update jobs set leased = 0, due_at = $1 where "+idle, now.UnixMicro())
+	return err
+}

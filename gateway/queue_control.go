@@ -1,0 +1,180 @@
+package gateway
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+)
+
+// cancelWait bounds how long remove waits for a worker to let go.
+const cancelWait = 5 * time.Second
+
+// mayBeStored is kept as the last error of an upload that was cancelled when it
+// could not be known any more whether it had been delivered.
+const mayBeStored = "cancelled after the checksums had matched and no acknowledgement had come: the destination may hold the file"
+
+// remove cancels an upload that is not final, or forgets one that is. It
+// returns what the upload is now; gone is true if it was forgotten. Cancelling
+// one that is receiving ends its whole request, of which nothing is kept: it is
+// cancelled and gone. Cancelling one that is being delivered waits, up to a few
+// seconds, for the worker to let go, so that what is returned is what really
+// happened: it may have been delivered.
+func (g *Gateway) remove(ctx context.Context, id ulid.ULID) (u Upload, gone bool, err error) {
+	if in := g.live.incoming(id); in != nil {
+		u := in.upload(g.cfg.To)
+		if in.from.interrupt() {
+			u.State, u.UpdatedAt = StateCancelled, g.now()
+			return u, true, nil
+		}
+		select {
+		case <-in.from.committed:
+		case <-ctx.Done():
+			return Upload{}, false, context.Cause(ctx)
+		}
+	}
+	var r removal
+	err = g.db.Update(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		r = removal{}
+		return g.removeIn(ctx, tx, id, &r)
+	})
+	if err != nil {
+		return Upload{}, false, err
+	}
+	if r.dropFile {
+		g.dropFile(id)
+	}
+	if r.running == nil {
+		g.wake(1) // the next of its name
+		return r.upload, r.gone, nil
+	}
+	r.running.cancel()
+	timer, stop := g.clock.after(cancelWait)
+	defer stop()
+	select {
+	case <-r.running.done:
+	case <-timer:
+	case <-ctx.Done():
+	}
+	u, err = g.get(context.WithoutCancel(ctx), id)
+	return u, false, err
+}
+
+// removal is what a transaction of remove found and did.
+type removal struct {
+	upload   Upload
+	gone     bool
+	dropFile bool
+	running  *delivery // it decides
+}
+
+func (g *Gateway) removeIn(ctx context.Context, tx *sql.Tx, id ulid.ULID, r *removal) error {
+	u, err := g.load(ctx, tx, id)
+	if err != nil {
+		return err
+	}
+	switch u.State {
+	case StateDelivered, StateFailed, StateCancelled:
+		r.upload, r.gone = u, true
+		r.dropFile, err = forget(ctx, tx, id)
+		return err
+	case StateDelivering:
+		// In this transaction either the delivery is found, or its end is
+		// recorded, or nobody has it: its lease has lapsed.
+		if r.running = g.live.delivery(id); r.running != nil {
+			_, err := tx.ExecContext(ctx, "update jobs set cancel = 1 where upload = $1", id)
+			return err
+		}
+	case StateReceiving, StateQueued, StateWaiting:
+	}
+	if err := g.cancelIdle(ctx, tx, u); err != nil {
+		return err
+	}
+	r.upload, err = g.load(ctx, tx, id)
+	return err
+}
+
+// cancelIdle cancels an upload that no worker has.
+func (g *Gateway) cancelIdle(ctx context.Context, tx *sql.Tx, u Upload) error {
+	now := g.now()
+	if _, err := tx.ExecContext(ctx, "delete from jobs where upload = $1", u.ID); err != nil {
+		return err
+	}
+	if err := unpark(ctx, tx, u.Name, now); err != nil {
+		return err
+	}
+	f, known, err := lookUp(ctx, tx, g.keys.client(), u.Name)
+	if err != nil {
+		return err
+	}
+	note := ""
+	if u.Attempts.Count > 0 && known && !f.confirmed && fmt.Sprintf("%x", f.sha256) == *u.SHA256 {
+		note = mayBeStored
+	}
+	_, err = tx.ExecContext(ctx, `update uploads set state = 'cancelled', updated_at = $1, last_error = coalesce($2, last_error) where id = $3`,
+		now.UnixMicro(), orNull(note), u.ID)
+	return err
+}
+
+// forget deletes a final upload; file tells whether its file has to go, too.
+func forget(ctx context.Context, tx *sql.Tx, id ulid.ULID) (file bool, err error) {
+	if err := dropBody(ctx, tx, id); err != nil {
+		return false, err
+	}
+	var body string
+	if err := tx.QueryRowContext(ctx, "delete from uploads where id = $1 returning body", id).Scan(&body); err != nil {
+		return false, fmt.Errorf("forget upload: %w", err)
+	}
+	return body == bodyFile, nil
+}
+
+// retry queues a failed, cancelled or waiting upload again, at once. It
+// returns errState for any other, and for one whose bytes are gone.
+func (g *Gateway) retry(ctx context.Context, id ulid.ULID) (u Upload, err error) {
+	if g.live.incoming(id) != nil {
+		return Upload{}, errState
+	}
+	err = g.db.Update(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		var err error
+		u, err = g.retryIn(ctx, tx, id)
+		return err
+	})
+	if err != nil {
+		return Upload{}, err
+	}
+	g.wake(1)
+	return u, nil
+}
+
+func (g *Gateway) retryIn(ctx context.Context, tx *sql.Tx, id ulid.ULID) (Upload, error) {
+	now := g.now()
+	var state State
+	var name, body string
+	err := tx.QueryRowContext(ctx, "select state, name, body from uploads where id = $1", id).Scan(&state, &name, &body)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return Upload{}, errNotFound
+	case err != nil:
+		return Upload{}, fmt.Errorf("read upload: %w", err)
+	case body == bodyGone:
+		return Upload{}, errState
+	}
+	switch state {
+	case StateFailed, StateCancelled:
+		err = enqueue(ctx, tx, id, name, now)
+	case StateWaiting:
+		_, err = tx.ExecContext(ctx, "update jobs set due_at = $1, failures = 0 where upload = $2", now.UnixMicro(), id)
+	case StateReceiving, StateQueued, StateDelivering, StateDelivered:
+		return Upload{}, errState
+	}
+	if err != nil {
+		return Upload{}, err
+	}
+	if _, err := tx.ExecContext(ctx, "update uploads set state = 'queued', error = null, updated_at = $1 where id = $2", now.UnixMicro(), id); err != nil {
+		return Upload{}, err
+	}
+	return g.load(ctx, tx, id)
+}

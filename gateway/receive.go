@@ -1,0 +1,456 @@
+package gateway
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"ferry/internal/blob"
+	"ferry/internal/sqldb"
+	"ferry/proto"
+)
+
+const (
+	// smallBody is the largest body that is kept in the database beside its job.
+	smallBody = 64 << 10
+	// maxHeld bounds what a request's small bodies take in memory until they are
+	// committed; those beyond go to the spool.
+	maxHeld = 4 * smallBody
+	// firstPiece is what a body gets in memory before it has sent anything.
+	firstPiece = 4 << 10
+	// copyPiece is read, hashed and written at a time.
+	copyPiece = 64 << 10
+	// checkRoom is how many bytes are written between two looks at the room left.
+	checkRoom = 16 << 20
+	// maxFiles bounds the files of one request.
+	maxFiles = 1000
+
+	spoolFolder = "spool"
+)
+
+var (
+	// errLength: the body is shorter or longer than its sender announced.
+	errLength = errors.New("the body is not as long as announced")
+	// errTooManyFiles: a request has more files than one transaction should.
+	errTooManyFiles = fmt.Errorf("more than %d files in one request", maxFiles)
+)
+
+var copyBuffers = sync.Pool{New: func() any { return new([copyPiece]byte) }}
+
+// incoming is a file that comes in.
+type incoming struct {
+	from     *reception
+	id       ulid.ULID
+	created  time.Time
+	declared int64
+
+	mu       sync.Mutex
+	name     proto.FileName // guarded by mu
+	received int64          // guarded by mu
+
+	// The rest belongs to the reception.
+	sum     proto.Sum
+	small   []byte
+	spooled bool // it is a file of the spool
+}
+
+func (in *incoming) named() proto.FileName {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.name
+}
+
+func (in *incoming) came(n int) (total int64) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.received += int64(n)
+	return in.received
+}
+
+// upload is the file as the API shows it.
+func (in *incoming) upload(to proto.Destination) Upload {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	u := Upload{
+		ID: in.id, Name: in.name.String(), State: StateReceiving, Destination: to.String(),
+		CreatedAt: in.created, UpdatedAt: in.created,
+		Progress: Progress{Bytes: in.received, TotalBytes: in.received},
+	}
+	if in.declared >= 0 {
+		u.Size = new(in.declared)
+		u.Progress.TotalBytes = in.declared
+	}
+	return u
+}
+
+// A reception takes in the files of one request: all of them become jobs, or
+// none. Exactly one of commit and abort ends it; abort after commit does
+// nothing. It is used by one goroutine.
+type reception struct {
+	g     *Gateway
+	ctx   context.Context
+	stop  context.CancelCauseFunc
+	files []*incoming
+	held  int // bytes of small bodies in memory
+
+	mu        sync.Mutex
+	now       phase         // guarded by mu
+	committed chan struct{} // closed when a commit has ended, well or not
+}
+
+// phase is where a reception stands.
+type phase int
+
+const (
+	adding     phase = iota // files may be added, and somebody may interrupt it
+	committing              // too late to interrupt it
+	ended
+)
+
+// receive starts taking in a request's files. Ending ctx ends them.
+func (g *Gateway) receive(ctx context.Context) *reception {
+	ctx, stop := context.WithCancelCause(ctx)
+	return &reception{g: g, ctx: ctx, stop: stop, committed: make(chan struct{})}
+}
+
+// An interruptible body ends its Read when Interrupt is called, from whatever
+// goroutine: else an upload whose sender is silent notices that it was
+// cancelled at the next byte.
+type interruptible interface{ Interrupt() }
+
+// add keeps the bytes of body, hashing while it writes, and shows the file as
+// receiving meanwhile. declared is the length the sender announced, -1 if it
+// did not; more or fewer bytes are an error. It returns the index of the file.
+// Errors: proto.ErrTooLarge as soon as it is known, errSpoolFull,
+// errInterrupted, errLength, errTooManyFiles, or body's.
+func (r *reception) add(name proto.FileName, declared int64, body io.Reader) (int, error) {
+	if len(r.files) == maxFiles {
+		return 0, errTooManyFiles
+	}
+	if limit := r.g.cfg.To.MaxSize(); declared > limit {
+		return 0, tooLarge(limit)
+	}
+	if err := r.g.room(max(declared, 0)); err != nil {
+		return 0, err
+	}
+	id, now := r.g.newID()
+	in := &incoming{from: r, id: id, created: now, declared: declared, name: name}
+	if !r.show(in) {
+		return 0, context.Cause(r.ctx)
+	}
+	if i, ok := body.(interruptible); ok {
+		defer context.AfterFunc(r.ctx, i.Interrupt)()
+	}
+	if err := r.take(in, body); err != nil {
+		r.g.live.hide(in)
+		return 0, r.explain(err)
+	}
+	r.files = append(r.files, in)
+	return len(r.files) - 1, nil
+}
+
+func tooLarge(limit int64) error {
+	return fmt.Errorf("%w: it takes at most %d bytes in a file", proto.ErrTooLarge, limit)
+}
+
+// show makes the file visible, and so possible to cancel.
+func (r *reception) show(in *incoming) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.now != adding || r.ctx.Err() != nil {
+		return false
+	}
+	r.g.live.show(in)
+	return true
+}
+
+// explain says why a file did not come in: that somebody ended it goes before
+// what the body's reader made of that.
+func (r *reception) explain(err error) error {
+	switch {
+	case r.ctx.Err() != nil:
+		return context.Cause(r.ctx)
+	case blob.IsFull(err) || sqldb.IsFull(err):
+		return fmt.Errorf("%w: %w", errSpoolFull, err)
+	}
+	return err
+}
+
+// take reads the whole body and keeps it: in memory if it is small, else in the
+// spool.
+func (r *reception) take(in *incoming, body io.Reader) error {
+	c := &intake{reception: r, in: in, body: body, sum: proto.NewSummer()}
+	var start []byte
+	whole := false
+	if in.declared <= smallBody && r.held+smallBody <= maxHeld {
+		var err error
+		if start, whole, err = c.begin(); err != nil {
+			return err
+		}
+	}
+	if !whole {
+		if err := c.spool(start); err != nil {
+			return err
+		}
+	}
+	in.sum = c.sum.Sum()
+	if in.declared >= 0 && in.sum.Size != in.declared {
+		r.discard(in)
+		return short(in)
+	}
+	if whole {
+		in.small = start
+		r.held += len(start)
+	}
+	return nil
+}
+
+func short(in *incoming) error {
+	return fmt.Errorf("%w: %d of %d bytes came: %w", errLength, in.sum.Size, in.declared, io.ErrUnexpectedEOF)
+}
+
+// intake copies one body.
+type intake struct {
+	*reception
+	in   *incoming
+	body io.Reader
+	sum  *proto.Summer
+}
+
+// begin reads a body into memory as far as it may be a small one. It takes
+// memory as the bytes come, not before. whole is true if that was all.
+func (c *intake) begin() (b []byte, whole bool, err error) {
+	b = make([]byte, 0, firstPiece)
+	for len(b) <= smallBody {
+		if len(b) == cap(b) {
+			more := 4 * cap(b)
+			if more >= smallBody {
+				more = smallBody + 1 // one more than fits tells that it does not
+			}
+			b = append(make([]byte, 0, more), b...)
+		}
+		n, err := c.read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		if errors.Is(err, io.EOF) {
+			_, _ = c.sum.Write(b)
+			if len(b) < cap(b)*3/4 {
+				b = append(make([]byte, 0, len(b)), b...)
+			}
+			return b, true, nil
+		}
+		if err != nil {
+			return nil, false, err
+		}
+	}
+	return b, false, nil
+}
+
+// read is one Read of the body, with all that bounds it.
+func (c *intake) read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := c.body.Read(p)
+	total := c.in.came(n)
+	if limit := c.g.cfg.To.MaxSize(); total > limit {
+		return n, tooLarge(limit)
+	}
+	if c.in.declared >= 0 && total > c.in.declared {
+		return n, fmt.Errorf("%w: more than %d bytes came", errLength, c.in.declared)
+	}
+	return n, err
+}
+
+// spool writes a body, of which start was read already, to a file of the spool
+// that is named by the upload's id, whole and durable.
+func (c *intake) spool(start []byte) (err error) {
+	staged, err := c.g.spool.Stage()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, staged.Discard()) }()
+	if len(start) > 0 {
+		_, _ = c.sum.Write(start)
+		if _, err := staged.Write(start); err != nil {
+			return err
+		}
+	}
+	if err := c.copy(staged); err != nil {
+		return err
+	}
+	if err := staged.Publish(spoolFolder, c.in.id.String()); err != nil {
+		return err
+	}
+	c.in.spooled = true
+	return nil
+}
+
+func (c *intake) copy(to *blob.Staged) error {
+	b, _ := copyBuffers.Get().(*[copyPiece]byte)
+	defer copyBuffers.Put(b)
+	for looked := to.Size(); ; {
+		n, err := c.fill(b[:])
+		_, _ = c.sum.Write(b[:n])
+		if _, err := to.Write(b[:n]); err != nil {
+			return err
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if to.Size()-looked >= checkRoom {
+			looked = to.Size()
+			if err := c.g.room(0); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// fill reads until p is full or the body has ended: few large writes.
+func (c *intake) fill(p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		var more int
+		more, err = c.read(p[n:])
+		n += more
+	}
+	return n, err
+}
+
+// rename gives file i another name, before commit.
+func (r *reception) rename(i int, name proto.FileName) {
+	in := r.files[i]
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.name = name
+}
+
+// commit makes every added file and its job durable, in one transaction, and
+// returns them in the order in which they were added.
+func (r *reception) commit() ([]Upload, error) {
+	if !r.enter(committing) {
+		err := context.Cause(r.ctx)
+		r.abort()
+		return nil, err
+	}
+	defer r.end()
+	uploads := make([]Upload, len(r.files))
+	err := r.g.db.Update(r.ctx, func(ctx context.Context, tx *sql.Tx) error {
+		now := r.g.now()
+		for i, in := range r.files {
+			if err := insert(ctx, tx, in, now); err != nil {
+				return err
+			}
+			var err error
+			if uploads[i], err = r.g.load(ctx, tx, in.id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		r.undo()
+		return nil, r.explain(fmt.Errorf("record uploads: %w", err))
+	}
+	r.g.wake(len(uploads))
+	return uploads, nil
+}
+
+// undo drops what a commit did not take. If it is not certain that it did not,
+// the files stay for the next sweep, which knows.
+func (r *reception) undo() {
+	for _, in := range r.files {
+		if _, err := r.g.load(context.WithoutCancel(r.ctx), r.g.db.Read(), in.id); errors.Is(err, errNotFound) {
+			r.discard(in)
+		}
+	}
+}
+
+func (r *reception) discard(in *incoming) {
+	if in.spooled {
+		r.g.dropFile(in.id)
+	}
+	in.small = nil
+}
+
+// abort drops what was added.
+func (r *reception) abort() {
+	if !r.enter(ended) {
+		return
+	}
+	for _, in := range r.files {
+		r.discard(in)
+	}
+	r.end()
+}
+
+// enter moves on to a phase, unless it is too late for that.
+func (r *reception) enter(p phase) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.now != adding || p == committing && r.ctx.Err() != nil {
+		return false
+	}
+	r.now = p
+	return true
+}
+
+func (r *reception) end() {
+	r.g.live.hide(r.files...)
+	r.mu.Lock()
+	r.now = ended
+	r.mu.Unlock()
+	close(r.committed)
+	r.stop(nil)
+	r.files = nil
+}
+
+// interrupt ends the reception for somebody else, if it is not too late: then
+// committed tells when it has ended.
+func (r *reception) interrupt() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.now != adding {
+		return false
+	}
+	r.stop(errInterrupted)
+	r.g.live.hideAll(r)
+	return true
+}
+
+// newID returns an id that is greater than every one before it.
+func (g *Gateway) newID() (ulid.ULID, time.Time) {
+	g.ids.mu.Lock()
+	defer g.ids.mu.Unlock()
+	now := g.now()
+	ms := max(ulid.Timestamp(now), g.ids.last)
+	for {
+		id, err := ulid.New(ms, g.ids.entropy)
+		if err == nil {
+			g.ids.last = ms
+			return id, now
+		}
+		ms++ // more ids in a millisecond than its random part can count
+	}
+}
+
+// room returns errSpoolFull unless so many bytes can be written and the reserve
+// is left: what is delivered must be recorded, however full the spool is.
+func (g *Gateway) room(size int64) error {
+	free, err := g.spool.Free()
+	if err != nil {
+		return err
+	}
+	if free-size < g.reserve {
+		return errSpoolFull
+	}
+	return nil
+}

@@ -1,0 +1,284 @@
+package gateway
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"ferry/internal/sqldb"
+	"ferry/proto"
+)
+
+//go:embed migrations/*.sql
+var migrationFiles embed.FS
+
+// Where an upload's bytes are: uploads.body.
+const (
+	bodyRow  = "row"
+	bodyFile = "file"
+	bodyGone = "gone"
+)
+
+func openStore(ctx context.Context, data string) (*sqldb.DB, error) {
+	path := filepath.Join(data, "gateway.db")
+	// SQLite gives its other files the mode of this one.
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("create database: %w", err)
+	}
+	if err := f.Close(); err != nil {
+		return nil, fmt.Errorf("create database: %w", err)
+	}
+	steps, err := fs.Sub(migrationFiles, "migrations")
+	if err != nil {
+		return nil, err
+	}
+	return sqldb.Open(ctx, path, steps)
+}
+
+const selectUploads = `select u.id, u.name, u.size, u.sha256, u.cksum, u.state, u.attempts, u.packets,
+	u.last_error, u.error, u.destination, u.created_at, u.updated_at, u.delivered_at, j.due_at
+	from uploads u left join jobs j on j.upload = u.id `
+
+const selectOne = selectUploads + "where u.id = $1"
+
+// selectPage walks the primary key backwards: a page costs the same wherever it
+// begins.
+const selectPage = selectUploads + "where u.id < $1 order by u.id desc limit $2"
+
+// querier is a transaction or the pool of readers.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// load reads one upload as the database knows it, or returns errNotFound.
+func (g *Gateway) load(ctx context.Context, q querier, id ulid.ULID) (Upload, error) {
+	u, err := g.scan(q.QueryRowContext(ctx, selectOne, id))
+	if errors.Is(err, sql.ErrNoRows) {
+		return Upload{}, errNotFound
+	}
+	if err != nil {
+		return Upload{}, fmt.Errorf("read upload: %w", err)
+	}
+	return u, nil
+}
+
+func (g *Gateway) loadPage(ctx context.Context, before ulid.ULID, limit int) (page []Upload, err error) {
+	rows, err := g.db.Read().QueryContext(ctx, selectPage, before, limit)
+	if err != nil {
+		return nil, fmt.Errorf("list uploads: %w", err)
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		u, err := g.scan(rows)
+		if err != nil {
+			return nil, fmt.Errorf("list uploads: %w", err)
+		}
+		page = append(page, u)
+	}
+	return page, rows.Err()
+}
+
+func (g *Gateway) scan(row interface{ Scan(...any) error }) (Upload, error) {
+	var (
+		u                  Upload
+		size, packets      int64
+		sum                []byte
+		cksum              uint32
+		created, updated   int64
+		delivered, due     sql.Null[int64]
+		lastError, failure sql.Null[string]
+		destination        sql.Null[string]
+	)
+	if err := row.Scan(&u.ID, &u.Name, &size, &sum, &cksum, &u.State, &u.Attempts.Count, &packets,
+		&lastError, &failure, &destination, &created, &updated, &delivered, &due); err != nil {
+		return Upload{}, err
+	}
+	digits := hex.EncodeToString(sum)
+	u.Size, u.SHA256, u.Cksum = &size, &digits, &cksum
+	u.Progress = Progress{TotalBytes: size, TotalPackets: packets}
+	if u.State == StateDelivered {
+		u.Progress.Bytes, u.Progress.Packets = size, packets
+	}
+	if lastError.Valid {
+		u.Attempts.LastError = &lastError.V
+	}
+	if failure.Valid && u.State == StateFailed {
+		u.Error = &failure.V
+	}
+	if u.State == StateWaiting && due.Valid {
+		u.Attempts.NextAt = new(fromMicro(due.V))
+	}
+	u.Destination = g.cfg.To.String()
+	if destination.Valid {
+		u.Destination = destination.V
+	}
+	u.CreatedAt, u.UpdatedAt = fromMicro(created), fromMicro(updated)
+	if delivered.Valid {
+		u.DeliveredAt = new(fromMicro(delivered.V))
+	}
+	return u, nil
+}
+
+func fromMicro(us int64) time.Time { return time.UnixMicro(us).UTC() }
+
+// get returns one upload, live progress included, or errNotFound.
+func (g *Gateway) get(ctx context.Context, id ulid.ULID) (Upload, error) {
+	// What is live is looked at first: an upload that goes from memory to the
+	// database meanwhile is in one of them at least.
+	in, d := g.live.incoming(id), g.live.delivery(id)
+	u, err := g.load(ctx, g.db.Read(), id)
+	switch {
+	case errors.Is(err, errNotFound) && in != nil:
+		return in.upload(g.cfg.To), nil
+	case err != nil:
+		return Upload{}, err
+	}
+	if d != nil {
+		d.show(&u)
+	}
+	return u, nil
+}
+
+// list returns up to limit uploads, newest first, those receiving included,
+// starting after (older than) the given id; the zero id starts at the newest.
+func (g *Gateway) list(ctx context.Context, before ulid.ULID, limit int) ([]Upload, error) {
+	if before.IsZero() {
+		for i := range before {
+			before[i] = 0xff
+		}
+	}
+	incoming, running := g.live.all(before, limit) // first, as in get
+	page, err := g.loadPage(ctx, before, limit)
+	if err != nil {
+		return nil, err
+	}
+	for i := range page {
+		if d := running[page[i].ID]; d != nil {
+			d.show(&page[i])
+		}
+	}
+	return g.merge(page, incoming, limit), nil
+}
+
+// merge puts what is receiving between the rows; both come newest first, and
+// the row wins if one is in both.
+func (g *Gateway) merge(page []Upload, in []*incoming, limit int) []Upload {
+	merged := make([]Upload, 0, min(limit, len(page)+len(in)))
+	for len(merged) < limit && len(page)+len(in) > 0 {
+		order := -1
+		if len(page) == 0 {
+			order = 1
+		} else if len(in) > 0 {
+			order = in[0].id.Compare(page[0].ID)
+		}
+		if order > 0 {
+			merged = append(merged, in[0].upload(g.cfg.To))
+		} else {
+			merged = append(merged, page[0])
+			page = page[1:]
+		}
+		if order >= 0 {
+			in = in[1:]
+		}
+	}
+	return merged
+}
+
+// insert records an upload and its job, with the body if it is a small one.
+func insert(ctx context.Context, tx *sql.Tx, in *incoming, now time.Time) error {
+	body := bodyRow
+	if in.spooled {
+		body = bodyFile
+	}
+	if _, err := tx.ExecContext(ctx, `insert into uploads (id, name, size, sha256, cksum, state, body, created_at, updated_at)
+		values ($1, $2, $3, $4, $5, 'queued', $6, $7, $8)`,
+		in.id, in.named().String(), in.sum.Size, in.sum.SHA256[:], in.sum.Cksum, body,
+		in.created.UnixMicro(), now.UnixMicro()); err != nil {
+		return fmt.Errorf("record upload: %w", err)
+	}
+	if !in.spooled {
+		content := in.small
+		if content == nil {
+			content = []byte{} // nil would be NULL
+		}
+		if _, err := tx.ExecContext(ctx, "insert into bodies (upload, content) values ($1, $2)", in.id, content); err != nil {
+			return fmt.Errorf("keep body: %w", err)
+		}
+	}
+	return enqueue(ctx, tx, in.id, in.named().String(), now)
+}
+
+// body returns the bytes of a small upload.
+func (g *Gateway) body(ctx context.Context, id ulid.ULID) ([]byte, error) {
+	var content []byte
+	err := g.db.Read().QueryRowContext(ctx, "select content from bodies where upload = $1", id).Scan(&content)
+	return content, err
+}
+
+// dropBody gives back the room of an upload's bytes in the database. A file is
+// removed after the commit: see dropFile.
+func dropBody(ctx context.Context, tx *sql.Tx, id ulid.ULID) error {
+	if _, err := tx.ExecContext(ctx, "delete from bodies where upload = $1", id); err != nil {
+		return fmt.Errorf("drop body: %w", err)
+	}
+	return nil
+}
+
+// dropFile removes a file of the spool that no row refers to any more. What a
+// crash prevents the next sweep does.
+func (g *Gateway) dropFile(id ulid.ULID) {
+	if err := g.spool.Remove(spoolFolder, id.String()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		g.log.Error("a file of the spool stays until the next start", "upload", id.String(), "err", err)
+	}
+}
+
+// A storedFile is what is known of a name at the destination.
+type storedFile struct {
+	sha256    [32]byte
+	confirmed bool
+}
+
+// lookUp returns what the destination holds under a name, as far as is known.
+func lookUp(ctx context.Context, tx *sql.Tx, client proto.ClientID, name string) (f storedFile, ok bool, err error) {
+	var sum []byte
+	err = tx.QueryRowContext(ctx, "select sha256, confirmed from stored where client = $1 and name = $2", client[:], name).
+		Scan(&sum, &f.confirmed)
+	if errors.Is(err, sql.ErrNoRows) {
+		return storedFile{}, false, nil
+	}
+	if err != nil {
+		return storedFile{}, false, fmt.Errorf("look up what is stored: %w", err)
+	}
+	copy(f.sha256[:], sum)
+	return f, true, nil
+}
+
+// note records what the destination holds, or may hold, under a name.
+func note(ctx context.Context, tx *sql.Tx, client proto.ClientID, name string, f storedFile, now time.Time) error {
+	_, err := tx.ExecContext(ctx, `insert into stored (client, name, sha256, confirmed, noted_at) values ($1, $2, $3, $4, $5)
+		on conflict (client, name) do update set sha256 = excluded.sha256, confirmed = excluded.confirmed, noted_at = excluded.noted_at`,
+		client[:], name, f.sha256[:], f.confirmed, now.UnixMicro())
+	if err != nil {
+		return fmt.Errorf("note what is stored: %w", err)
+	}
+	return nil
+}
+
+// unnote takes back that the destination may hold a file.
+func unnote(ctx context.Context, tx *sql.Tx, client proto.ClientID, name string) error {
+	if _, err := tx.ExecContext(ctx, "delete from stored where client = $1 and name = $2 and confirmed = 0", client[:], name); err != nil {
+		return fmt.Errorf("take back a note: %w", err)
+	}
+	return nil
+}
