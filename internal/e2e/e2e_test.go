@@ -159,7 +159,7 @@ func (p *process) kill() {
 // stop ends the process as a service manager does and wants exit status 0.
 func (p *process) stop() {
 	p.t.Helper()
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := syscall.Kill(p.pid(), syscall.SIGTERM); err != nil {
 		p.t.Fatal(err)
 	}
 	select {
@@ -176,6 +176,24 @@ func (p *process) stop() {
 func up(t testing.TB, data string, more ...string) *process {
 	t.Helper()
 	return start(t, append([]string{"up", "--data", data, "--http", "127.0.0.1:0", "--v3-listen", "127.0.0.1:0"}, more...)...)
+}
+
+// pid is that of ferry itself, also where strace has started it.
+func (p *process) pid() int {
+	p.t.Helper()
+	own := p.cmd.Process.Pid
+	if filepath.Base(p.cmd.Path) != "strace" {
+		return own
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", own, own))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	child, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		p.t.Fatalf("children of strace: %v", err)
+	}
+	return child
 }
 
 func withoutFerryVariables(env []string) []string {

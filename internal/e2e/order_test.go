@@ -20,9 +20,9 @@ func traced(t *testing.T, args ...string) (*process, func() []string) {
 	}
 	log := filepath.Join(t.TempDir(), "strace")
 	cmd := exec.Command(strace, append([]string{
-		"--follow-forks", "--output=" + log, "--decode-fds=path,socket", "--string-limit=24", "--strings-in-hex=non-ascii",
+		"--follow-forks", "--output=" + log, "--decode-fds=path,socket", "--string-limit=64", "--strings-in-hex=non-ascii",
 		"--trace=write,pwrite64,writev,fsync,fdatasync,sync_file_range,rename,renameat,renameat2,link,linkat",
-		"--kill-on-exit", ferryBinary}, args...)...)
+		ferryBinary}, args...)...)
 	p := startCommand(t, cmd)
 	return p, func() []string {
 		b, err := os.ReadFile(log)
