@@ -287,8 +287,12 @@ func check(ctx context.Context, folder *os.Root, f FileInfo) Check {
 	return c
 }
 
+// unsettled is how young a file has to be for a server to be about to record
+// it.
+const unsettled = time.Minute
+
 // unrecorded yields the names of files that are not among those known, nor have
-// been recorded since.
+// been recorded since, nor may be just now.
 func (i *Inspector) unrecorded(ctx context.Context, folder *os.Root, c ClientInfo, known map[string]struct{}) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		entries, err := fs.ReadDir(folder.FS(), ".")
@@ -299,6 +303,10 @@ func (i *Inspector) unrecorded(ctx context.Context, folder *os.Root, c ClientInf
 		for _, e := range entries {
 			if _, ok := known[e.Name()]; ok || !e.Type().IsRegular() {
 				continue
+			}
+			info, err := folder.Lstat(e.Name())
+			if err != nil || time.Since(info.ModTime()) < unsettled {
+				continue // what is gone was never on record
 			}
 			since, err := query(ctx, i, scanFile(c.Name), `select name, size, cksum, sha256, stored_at
 				from files where client = $1 and name = $2`, c.ID[:], e.Name())

@@ -62,13 +62,14 @@ next:
 // A harness is a server that speaks with fakes.
 type harness struct {
 	*server.Server
-	t    testing.TB
-	data string
-	log  *journal
-	ln   *listener
-	stop func() // ends Serve and waits for it; may be called again
-	end  context.CancelFunc
-	done chan error // what Serve returned
+	t       testing.TB
+	data    string
+	log     *journal
+	ln      *listener
+	address string // of a real socket
+	stop    func() // ends Serve and waits for it; may be called again
+	end     context.CancelFunc
+	done    chan error // what Serve returned
 }
 
 // start opens a server and serves fakes, on a folder that may have been used.
