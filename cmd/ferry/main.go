@@ -118,6 +118,8 @@ func wanted(f *pflag.Flag) string {
 		return "want a duration such as 30s or 2m"
 	case "bool":
 		return "want true or false"
+	case "size":
+		return "want a number of bytes such as 1048576 or 512MiB"
 	}
 	return "not a value for it"
 }

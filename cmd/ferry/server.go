@@ -18,6 +18,7 @@ import (
 type serverSettings struct {
 	listen   string
 	anywhere bool
+	limits   limitFlags
 }
 
 func (s *serverSettings) register(flags *pflag.FlagSet) {
@@ -25,6 +26,7 @@ func (s *serverSettings) register(flags *pflag.FlagSet) {
 	flags.BoolVar(&s.anywhere, "v3-anywhere", false, "allow --v3-listen to be reached from other machines. "+
 		"Version 3 does not prove who the server is, shows client ids in clear, and can be recorded and replayed: "+
 		"only in a network where you trust every machine")
+	s.limits.register(flags)
 }
 
 func (s *serverSettings) check() error {
@@ -36,12 +38,12 @@ func (s *serverSettings) check() error {
 			"it does not prove who the server is, shows client ids in clear, and can be recorded and replayed. "+
 			"Listen on 127.0.0.1, or say --v3-anywhere if you trust every machine in that network", s.listen)
 	}
-	return nil
+	return s.limits.check()
 }
 
 // config is the server's, on a folder.
 func (s *serverSettings) config(data string, c *common, log *slog.Logger) server.Config {
-	return server.Config{Data: data, Log: log, Grace: c.grace}
+	return server.Config{Data: data, Log: log, Grace: c.grace, Limits: s.limits.limits()}
 }
 
 func (p *program) serverCommand() *cobra.Command {
