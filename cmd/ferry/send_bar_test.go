@@ -1,0 +1,145 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"ferry/proto"
+)
+
+func TestBarLine(t *testing.T) {
+	now := time.Unix(1000, 0)
+	sending := proto.Progress{Phase: proto.PhaseSending, Bytes: 3 << 20, TotalBytes: 12 << 20, Send: 1}
+	again := sending
+	again.Send = 2
+	for _, c := range []struct {
+		name  string
+		bar   sendBar
+		width int
+		want  string
+	}{
+		{"connecting", sendBar{label: "a.bin", now: proto.Progress{Phase: proto.PhaseConnecting}}, 80, "a.bin  connecting"},
+		{"keying", sendBar{label: "a.bin", now: proto.Progress{Phase: proto.PhaseKeying}}, 80, "a.bin  connecting"},
+		{"just begun", sendBar{label: "a.bin", now: sending, since: now}, 80,
+			"a.bin  [##########------------------------------]   25%  3.0 MiB of 12.0 MiB"},
+		{"with speed", sendBar{label: "a.bin", now: sending, since: now.Add(-3 * time.Second)}, 80,
+			"a.bin  [#####----------------]   25%  3.0 MiB of 12.0 MiB  1.0 MiB/s  0:09 left"},
+		{"no room for a bar", sendBar{label: "a.bin", now: sending, since: now.Add(-3 * time.Second)}, 60,
+			"a.bin   25%  3.0 MiB of 12.0 MiB  1.0 MiB/s  0:09 left"},
+		{"no room for half of it", sendBar{label: "a.bin", now: sending, since: now}, 24, "a.bin   25%  3.0 MiB …"},
+		{"long name", sendBar{label: strings.Repeat("n", 100), now: proto.Progress{Phase: proto.PhaseVerifying}}, 60,
+			strings.Repeat("n", 17) + "…  verifying"},
+		{"second send", sendBar{label: "a.bin", now: again, since: now}, 120,
+			"a.bin  [##########------------------------------]   25%  3.0 MiB of 12.0 MiB  checksums differed: send 2 of 4"},
+		{"waiting", sendBar{label: "a.bin", now: sending, retryAt: now.Add(2400 * time.Millisecond)}, 80,
+			"a.bin  the connection failed; trying again in 2 s"},
+		{"empty", sendBar{label: "a.bin", now: proto.Progress{Phase: proto.PhaseSending}, since: now}, 40, "a.bin  [------------]    0%  0 B of 0 B"},
+		{"all", sendBar{label: "a.bin", now: proto.Progress{Phase: proto.PhaseSending, Bytes: 10, TotalBytes: 10}, since: now}, 42, "a.bin  [############]  100%  10 B of 10 B"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := c.bar.line(c.width, now); got != c.want {
+				t.Errorf("got\n%q, want\n%q", got, c.want)
+			}
+		})
+	}
+}
+
+// FuzzBarLine wants every line to leave the terminal's last cell free: a line
+// that wraps would leave remains behind.
+func FuzzBarLine(f *testing.F) {
+	f.Add("a.bin", 80, int64(3), int64(12), 1500)
+	f.Add("文件.bin", 7, int64(0), int64(0), 0)
+	f.Fuzz(func(t *testing.T, label string, width int, bytes, total int64, ms int) {
+		now := time.Unix(1e6, 0)
+		for _, phase := range []proto.Phase{proto.PhaseConnecting, proto.PhaseSending, proto.PhaseVerifying} {
+			b := sendBar{label: printable(label), since: now.Add(-time.Duration(max(ms, 0)) * time.Millisecond),
+				now: proto.Progress{Phase: phase, Bytes: max(0, min(bytes, total)), TotalBytes: max(total, 0), Send: 1}}
+			if got := b.line(width, now); cells(got) > max(width-1, 0) || strings.ContainsAny(got, "\n\r\x1b") {
+				t.Fatalf("%q takes %d cells of %d", got, cells(got), width)
+			}
+		}
+	})
+}
+
+func TestBytesInWords(t *testing.T) {
+	for n, want := range map[int64]string{
+		0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1_048_575: "1.0 MiB", 1 << 20: "1.0 MiB", 300_000_000: "286.1 MiB", 1<<63 - 1: "8.0 EiB",
+	} {
+		if got := bytesInWords(n); got != want {
+			t.Errorf("%d: got %s, want %s", n, got, want)
+		}
+	}
+}
+
+func TestClock(t *testing.T) {
+	for d, want := range map[time.Duration]string{0: "0:00", 61 * time.Second: "1:01", 3599600 * time.Millisecond: "1:00:00", 100 * time.Hour: "100:00:00"} {
+		if got := clock(d); got != want {
+			t.Errorf("%v: got %s, want %s", d, got, want)
+		}
+	}
+}
+
+func TestPrintable(t *testing.T) {
+	for path, want := range map[string]string{"a b/é": "a b/é", "a\x1b[2J": `"a\x1b[2J"`, "a\nb": `"a\nb"`, "\xff": `"\xff"`} {
+		if got := printable(path); got != want {
+			t.Errorf("%q: got %s, want %s", path, got, want)
+		}
+	}
+}
+
+// TestDisplayOnTerminal wants messages above the bars, and bars taken away
+// before anything else is written.
+func TestDisplayOnTerminal(t *testing.T) {
+	var screen bytes.Buffer
+	d := &sendDisplay{stdout: &screen, stderr: &screen, json: true, width: func() int { return 40 }}
+	one, two := d.begin("one", 5), d.begin("two", 5)
+	d.warn("something")
+	cksum := uint32(1)
+	one.end(outcome{File: "one", Name: "one", Size: 5, Cksum: &cksum, SHA256: "00", State: stateStored, Attempts: 1, Sends: 1, Seconds: 0.25})
+	two.end(outcome{File: "two", Name: "two", State: stateExists, Exit: exitExists, Error: "it is there", Attempts: 1})
+	if err := d.close(); err != nil {
+		t.Fatal(err)
+	}
+	const up1, up2 = "\r\x1b[1A\x1b[J", "\r\x1b[2A\x1b[J"
+	want := "ferry send: something\none  connecting\ntwo  connecting\n" +
+		up2 + "one: stored, 5 B in 0.2 s\ntwo  connecting\n" +
+		up1 + `{"file":"one","name":"one","size":5,"sha256":"00","cksum":1,"state":"stored","attempts":1,"sends":1,"exit":0,"seconds":0.25}` + "\ntwo  connecting\n" +
+		up1 + "ferry send: two: it is there\n" +
+		`{"file":"two","name":"two","size":0,"state":"exists","attempts":1,"sends":0,"exit":3,"error":"it is there","seconds":0}` + "\n"
+	if got := screen.String(); got != want {
+		t.Errorf("got\n%q, want\n%q", got, want)
+	}
+}
+
+// TestDisplayInPipe wants nothing but errors on stderr.
+func TestDisplayInPipe(t *testing.T) {
+	var stdout, stderr bytes.Buffer
+	d := newSendDisplay(&stdout, &stderr, false, nil)
+	one, two := d.begin("one", 5), d.begin("two", 5)
+	one.progress(proto.Progress{Phase: proto.PhaseSending})
+	two.wait(time.Second)
+	one.end(outcome{State: stateStored})
+	two.end(outcome{State: stateFailed, Error: "no"})
+	if err := d.close(); err != nil || stdout.String() != "" || stderr.String() != "ferry send: two: no\n" {
+		t.Errorf("%v; stdout %q, stderr %q", err, stdout.String(), stderr.String())
+	}
+}
+
+type brokenPipe struct{}
+
+var errBroken = errors.New("broken pipe")
+
+func (brokenPipe) Write([]byte) (int, error) { return 0, errBroken }
+
+// TestDisplayReportsLostLines: who reads --json must not take fewer lines for
+// the whole.
+func TestDisplayReportsLostLines(t *testing.T) {
+	d := newSendDisplay(brokenPipe{}, &bytes.Buffer{}, true, nil)
+	d.begin("one", 5).end(outcome{State: stateStored})
+	if err := d.close(); !errors.Is(err, errBroken) {
+		t.Errorf("got %v, want %v", err, errBroken)
+	}
+}

@@ -1,0 +1,377 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"ferry/proto"
+	"ferry/server"
+)
+
+// startServer runs a native server in this process and returns its address
+// and its data folder.
+func startServer(t *testing.T) (address, data string) {
+	t.Helper()
+	data = t.TempDir()
+	srv, err := server.Open(t.Context(), server.Config{Data: data, Grace: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln := listenLoopback(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error)
+	go func() { served <- srv.Serve(ctx, ln, proto.AcceptV3) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := errors.Join(<-served, srv.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return ln.Addr().String(), data
+}
+
+func listenLoopback(t *testing.T) net.Listener {
+	t.Helper()
+	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ln
+}
+
+// serveConns has handle serve each connection to a listener of its own, whose
+// address it returns; all ends with the test.
+func serveConns(t *testing.T, handle func(net.Conn)) string {
+	t.Helper()
+	ln := listenLoopback(t)
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	var conns []net.Conn
+	all.Go(func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			conns = append(conns, conn)
+			mu.Unlock()
+			all.Go(func() {
+				handle(conn)
+				_ = conn.Close()
+			})
+		}
+	})
+	t.Cleanup(func() {
+		_ = ln.Close()
+		mu.Lock()
+		for _, conn := range conns {
+			_ = conn.Close()
+		}
+		mu.Unlock()
+		all.Wait()
+	})
+	return ln.Addr().String()
+}
+
+// relay stands between a client and a server. It hands each answer of the
+// server's to alter, which may change it in place; false hangs up instead.
+func relay(t *testing.T, to string, alter func(code uint16, payload []byte) bool) string {
+	t.Helper()
+	return serveConns(t, func(client net.Conn) {
+		srv, err := new(net.Dialer).DialContext(t.Context(), "tcp", to)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		var up sync.WaitGroup
+		up.Go(func() {
+			_, _ = io.Copy(srv, client)
+			_ = srv.(*net.TCPConn).CloseWrite()
+		})
+		defer up.Wait()
+		defer client.Close() //nolint:errcheck // ends the copying
+		defer srv.Close()    //nolint:errcheck // the test is about the client
+		for {
+			header := make([]byte, 7)
+			if _, err := io.ReadFull(srv, header); err != nil {
+				return
+			}
+			payload := make([]byte, binary.LittleEndian.Uint32(header[3:]))
+			if _, err := io.ReadFull(srv, payload); err != nil {
+				return
+			}
+			if !alter(binary.LittleEndian.Uint16(header[1:]), payload) {
+				return
+			}
+			if _, err := client.Write(append(header, payload...)); err != nil {
+				return
+			}
+		}
+	})
+}
+
+// wrongChecksums lies about the first n checksums.
+func wrongChecksums(n int) func(code uint16, payload []byte) bool {
+	return func(code uint16, payload []byte) bool {
+		if code == 1603 && n > 0 {
+			n--
+			payload[len(payload)-1] ^= 0xff
+		}
+		return true
+	}
+}
+
+// sent is what a ferry send came to.
+type sent struct {
+	status         int
+	stdout, stderr string
+}
+
+// send runs ferry send as main does, with a home of its own.
+func send(t *testing.T, home string, args ...string) sent {
+	t.Helper()
+	return sendContext(t.Context(), home, args...)
+}
+
+func sendContext(ctx context.Context, home string, args ...string) sent {
+	var stdout, stderr bytes.Buffer
+	status := run(ctx, append([]string{"send"}, args...), []string{"HOME=" + home}, &stdout, &stderr)
+	return sent{status, stdout.String(), stderr.String()}
+}
+
+// makeFile makes a file with content in a folder of its own.
+func makeFile(t *testing.T, name, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestSendExitCodes has each status that ferry help exit-codes lists come
+// about, with its words on stderr and in --json.
+func TestSendExitCodes(t *testing.T) {
+	address, data := startServer(t)
+	home := t.TempDir()
+	file := makeFile(t, "a.bin", strings.Repeat("a", 20_000))
+	big := makeFile(t, "big.bin", "")
+	if err := os.Truncate(big, 600<<20); err != nil {
+		t.Fatal(err)
+	}
+	to := func(address string) []string {
+		return []string{"--to", "v3://" + address, "--name", "alice", "--json", "--retries", "0"}
+	}
+	identity := filepath.Join(home, ".local", "state", "ferry", "identities", "v3", address, "alice")
+	seen := map[int]bool{}
+	for _, c := range []struct {
+		name  string
+		args  []string
+		want  int
+		state string // "" is no line
+		words string
+	}{
+		{"stored", append(to(address), file), 0, "stored", ""},
+		{"damaged identity", append(to(address), "--identity", filepath.Dir(makeFile(t, "me.info", "alice\n")), file), 1, "failed", "the client's identity: "},
+		{"no such flag", []string{"--too", "v3://" + address, file}, 2, "", "did you mean --to?"},
+		{"exists", append(to(address), file), 3, "exists", "a file of that name is there already; nothing was changed"},
+		{"silent server", append(to(silentServer(t)), "--timeout", "50ms", file), 4, "failed", "--timeout has passed"},
+		{"connection lost", append(to(relay(t, address, func(code uint16, _ []byte) bool { return code != 1603 })), "--identity", identity, "--as", "lost", file), 5, "failed", "not delivered: "},
+		{"wrong checksums", append(to(relay(t, address, wrongChecksums(4))), "--identity", identity, "--as", "wrong", file), 6, "failed", "the server's checksum differed each time"},
+		{"name taken", append(to(address), "--identity", t.TempDir(), "--as", "other", file), 7, "failed", "another name"},
+		{"no file", append(to(address), filepath.Join(home, "none")), 8, "failed", "no such file"},
+		{"a folder", append(to(address), home), 8, "failed", "it is a folder"},
+		{"not a file", append(to(address), "/dev/null"), 8, "failed", "not a regular file"},
+		{"too large", append(to(address), big), 9, "failed", "too large for the destination"},
+		{"nobody listens", append(to(closedPort(t)), file), 10, "failed", "the server cannot be reached: "},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			seen[c.want] = true
+			got := send(t, home, c.args...)
+			if got.status != c.want || !strings.Contains(got.stderr, c.words) || (c.words == "") != (got.stderr == "") {
+				t.Errorf("status %d, want %d; stderr %q, want %q in it", got.status, c.want, got.stderr, c.words)
+			}
+			if strings.Count(got.stderr, "\n") > 1 && c.want != exitUsage {
+				t.Errorf("stderr %q, want one line", got.stderr)
+			}
+			if c.state == "" {
+				return
+			}
+			var o outcome
+			if err := json.Unmarshal([]byte(got.stdout), &o); err != nil {
+				t.Fatalf("%q: %v", got.stdout, err)
+			}
+			if o.State != c.state || o.Exit != c.want || !strings.Contains(o.Error, c.words) {
+				t.Errorf("%+v, want %s with exit %d", o, c.state, c.want)
+			}
+		})
+	}
+	for status := range 11 {
+		if !seen[status] || !strings.Contains(exitCodes, "\n"+strings.Repeat(" ", 4-len(strconv.Itoa(status)))+strconv.Itoa(status)+"  ") {
+			t.Errorf("status %d: has a row %v, and ought to be in the help", status, seen[status])
+		}
+	}
+	stored, err := os.ReadDir(filepath.Join(data, "files", "alice"))
+	if err != nil || len(stored) != 1 || stored[0].Name() != "a.bin" {
+		t.Errorf("stored: %v, %v; want a.bin alone", stored, err)
+	}
+}
+
+func silentServer(t *testing.T) string {
+	t.Helper()
+	return serveConns(t, func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) })
+}
+
+func closedPort(t *testing.T) string {
+	t.Helper()
+	ln := listenLoopback(t)
+	if err := ln.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return ln.Addr().String()
+}
+
+// TestSendSeveral wants each file to have an outcome of its own, and the
+// highest status of all.
+func TestSendSeveral(t *testing.T) {
+	for _, query := range []string{"", "?window=64"} {
+		t.Run("to"+query, func(t *testing.T) {
+			address, data := startServer(t)
+			var files []string
+			for i := range 20 {
+				files = append(files, makeFile(t, "file "+strconv.Itoa(i), strings.Repeat("x", i*1000)))
+			}
+			none := filepath.Join(t.TempDir(), "none")
+			to := []string{"--to", "v3://" + address + query, "--name", "alice", "--json"}
+			home := t.TempDir()
+			got := send(t, home, append(append(to, none), files...)...)
+			if got.status != exitNoFile || got.stderr != "ferry send: "+none+": no such file or directory\n" {
+				t.Errorf("status %d, stderr %q", got.status, got.stderr)
+			}
+			if n := strings.Count(got.stdout, `"state":"stored"`); n != len(files) {
+				t.Errorf("%d of %d files are stored:\n%s", n, len(files), got.stdout)
+			}
+			for i, f := range files {
+				b, err := os.ReadFile(filepath.Join(data, "files", "alice", filepath.Base(f)))
+				if err != nil || len(b) != i*1000 {
+					t.Errorf("%s: %d bytes, %v", f, len(b), err)
+				}
+			}
+			if got := send(t, home, append(to, append(files, none)...)...); got.status != exitNoFile || strings.Count(got.stdout, `"state":"exists"`) != len(files) {
+				t.Errorf("again: status %d\n%s", got.status, got.stdout)
+			}
+		})
+	}
+}
+
+// TestSendRecovers from wrong checksums, within one attempt.
+func TestSendRecovers(t *testing.T) {
+	address, _ := startServer(t)
+	for wrong := 1; wrong <= 3; wrong++ {
+		name := "wrong " + strconv.Itoa(wrong)
+		got := send(t, t.TempDir(), "--to", "v3://"+relay(t, address, wrongChecksums(wrong)), "--name", name, "--json", makeFile(t, name, "content"))
+		if want := `"attempts":1,"sends":` + strconv.Itoa(wrong+1); got.status != exitOK || !strings.Contains(got.stdout, want) {
+			t.Errorf("%d wrong checksums: status %d, %s %s; want %s", wrong, got.status, got.stdout, got.stderr, want)
+		}
+	}
+}
+
+// TestSendNoticesChange writes to a file between the last packet and the
+// checksum: the file must not be confirmed, although the checksums agree.
+func TestSendNoticesChange(t *testing.T) {
+	address, data := startServer(t)
+	file := makeFile(t, "log", strings.Repeat("a line\n", 5000))
+	changing := relay(t, address, func(code uint16, _ []byte) bool {
+		if code == 1603 {
+			if err := os.WriteFile(file, []byte(strings.Repeat("B line\n", 5000)), 0o600); err != nil {
+				t.Error(err)
+			}
+		}
+		return true
+	})
+	got := send(t, t.TempDir(), "--to", "v3://"+changing, "--name", "alice", file)
+	if got.status != exitIntegrity || !strings.Contains(got.stderr, "nothing was stored: the file changed while it was sent") {
+		t.Errorf("status %d, stderr %q", got.status, got.stderr)
+	}
+	if _, err := os.Stat(filepath.Join(data, "files", "alice", "log")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("at the server: %v, want no file", err)
+	}
+}
+
+// TestSendStoredThoughAnswerWasLost cuts the connection at the server's last
+// acknowledgement: the next attempt finds the file, and that is success.
+func TestSendStoredThoughAnswerWasLost(t *testing.T) {
+	address, _ := startServer(t)
+	thanks := 0
+	cutting := relay(t, address, func(code uint16, _ []byte) bool {
+		if code == 1604 {
+			thanks++
+		}
+		return code != 1604 || thanks != 2 // one for the packet, one for the file
+	})
+	got := send(t, t.TempDir(), "--to", "v3://"+cutting, "--name", "alice", "--json", makeFile(t, "small", "x"))
+	var o outcome
+	if err := json.Unmarshal([]byte(got.stdout), &o); err != nil {
+		t.Fatalf("%q: %v", got.stdout, err)
+	}
+	if got.status != exitOK || o.State != stateStored || o.Attempts != 2 || len(o.SHA256) != 64 || o.Cksum == nil {
+		t.Errorf("status %d, %+v, %s; want stored in the second attempt", got.status, o, got.stderr)
+	}
+}
+
+// TestSendStopped ends the program's context as a signal does.
+func TestSendStopped(t *testing.T) {
+	ctx, stop := context.WithCancelCause(t.Context())
+	address := serveConns(t, func(conn net.Conn) {
+		stop(errStopped)
+		_, _ = io.Copy(io.Discard, conn)
+	})
+	got := sendContext(ctx, t.TempDir(), "--to", "v3://"+address, "--name", "alice", makeFile(t, "a", "a"))
+	if got.status != exitFailure || !strings.Contains(got.stderr, "stopped by a signal") {
+		t.Errorf("status %d, stderr %q; want %d", got.status, got.stderr, exitFailure)
+	}
+}
+
+// TestSendRegistersOnce although two processes begin at once.
+func TestSendRegistersOnce(t *testing.T) {
+	for _, query := range []string{"", "?window=64"} {
+		address, _ := startServer(t)
+		home := t.TempDir()
+		var both sync.WaitGroup
+		for _, name := range []string{"one", "two", "three"} {
+			file := makeFile(t, name, name)
+			both.Go(func() {
+				if got := send(t, home, "--to", "v3://"+address+query, "--name", "alice", file); got.status != exitOK {
+					t.Errorf("%s: status %d, %s", query, got.status, got.stderr)
+				}
+			})
+		}
+		both.Wait()
+	}
+}
+
+// TestSendCannotKeepIdentity: who could not keep the id must not register and
+// so lose the name.
+func TestSendCannotKeepIdentity(t *testing.T) {
+	address, data := startServer(t)
+	got := send(t, t.TempDir(), "--to", "v3://"+address, "--name", "alice", "--identity", "/proc/self/none", makeFile(t, "a", "a"))
+	if got.status != exitFailure || !strings.Contains(got.stderr, "the client's identity: ") {
+		t.Errorf("status %d, stderr %q", got.status, got.stderr)
+	}
+	if _, err := os.Stat(filepath.Join(data, "files", "alice")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the server knows alice: %v", err)
+	}
+}
