@@ -117,6 +117,9 @@ func TestSendAttempts(t *testing.T) {
 				if got.Exit != c.exit || got.Attempts != c.attempts || len(f.at) != c.attempts || !strings.Contains(got.Error, c.words) || (c.words == "") != (got.Error == "") {
 					t.Errorf("%+v after %d tries, want exit %d after %d and %q", got, len(f.at), c.exit, c.attempts, c.words)
 				}
+				if lost := "the file may be there"; strings.Contains(got.Error, lost) != strings.Contains(c.words, lost) {
+					t.Errorf("%q, want %q", got.Error, c.words)
+				}
 				if (got.Exit == exitOK) != (got.State == stateStored) || (got.Cksum != nil) != (got.State == stateStored) {
 					t.Errorf("%+v contradicts itself", got)
 				}
