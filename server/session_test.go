@@ -75,9 +75,9 @@ func TestNotStored(t *testing.T) {
 		"given up":         {file: sent("f", "x", write("y", proto.ErrChecksum)), want: proto.ErrChecksum},
 		"cut":              {file: sent("f", "x", write("y", errCut)), want: errCut, ends: true},
 		"too large":        {limits: server.Limits{FileSize: 10}, file: file("f", strings.Repeat("x", 11)), want: proto.ErrTooLarge},
-		"larger than said": {limits: server.Limits{FileSize: 10}, file: sent("f", "x", write(strings.Repeat("x", 11), nil)), want: proto.ErrTooLarge},
+		"larger than said": {limits: server.Limits{FileSize: 10}, file: claiming(1, file("f", strings.Repeat("x", 11))), want: proto.ErrTooLarge},
 		"too much staged":  {limits: server.Limits{Staged: 10}, file: file("f", strings.Repeat("x", 11)), want: proto.ErrRefused},
-		"more than said":   {limits: server.Limits{Staged: 10}, file: sent("f", "x", write(strings.Repeat("x", 11), nil)), want: proto.ErrRefused},
+		"more than said":   {limits: server.Limits{Staged: 10}, file: claiming(1, file("f", strings.Repeat("x", 11))), want: proto.ErrRefused},
 		"too many files":   {limits: server.Limits{Files: 1}, file: file("f", "x"), want: proto.ErrRefused},
 		"sum of others":    {file: sent("f", "xy", write("x", nil)), want: proto.ErrRefused},
 	} {
@@ -112,6 +112,12 @@ func TestNotStored(t *testing.T) {
 			h.client("bob").send(file("f", "x")) // nothing is held against others
 		})
 	}
+}
+
+// claiming lets a file say that it has another size.
+func claiming(size int64, f *transfer) *transfer {
+	f.offer.Size = size
+	return f
 }
 
 func TestNoAnswerNamesThisMachine(t *testing.T) {

@@ -142,8 +142,7 @@ func TestPublishedNotRecorded(t *testing.T) {
 	}
 	// As long as it cannot be recorded, nobody is told that it exists: its client
 	// would take that for an acknowledgement.
-	p = h.connect("alice", "127.0.0.1")
-	await(t, p.entered, "the handshake although no visit can be noted")
+	p = h.client("alice")
 	if got := p.offer(file("f", "content")); !errors.Is(got.err, proto.ErrRefused) || errors.Is(got.err, proto.ErrExists) {
 		t.Errorf("while it cannot be recorded: %+v, want it refused for another reason", got)
 	}
@@ -160,7 +159,23 @@ func TestPublishedNotRecorded(t *testing.T) {
 	}
 }
 
-// holdCatalog makes every insert into the table of files fail, as a full disk
+// TestVisitNotNoted: a client may come although that cannot be noted.
+func TestVisitNotNoted(t *testing.T) {
+	data := t.TempDir()
+	h := start(t, data, server.Limits{})
+	h.client("alice").send(file("f", "x"))
+	h.stop()
+	h = start(t, data, server.Limits{})
+	defer holdCatalog(t, data)()
+	if got := h.client("alice").offer(file("f", "x")); !errors.Is(got.err, proto.ErrExists) {
+		t.Errorf("got %+v, want ErrExists", got)
+	}
+	if got := h.log.lines("level=WARN", "visit not noted", "full"); len(got) != 1 {
+		t.Errorf("the log says %s", h.log)
+	}
+}
+
+// holdCatalog makes what stores a file or notes a visit fail, as a full disk
 // would.
 func holdCatalog(t *testing.T, data string) (lift func()) {
 	t.Helper()
@@ -174,8 +189,10 @@ func holdCatalog(t *testing.T, data string) (lift func()) {
 		}
 	}
 	exec("create trigger full before insert on files begin select raise(fail, 'full'); end")
+	exec("create trigger full2 before update on clients begin select raise(fail, 'full'); end")
 	return func() {
 		exec("drop trigger full")
+		exec("drop trigger full2")
 		if err := db.Close(); err != nil {
 			t.Error(err)
 		}
@@ -200,9 +217,7 @@ func TestFullDisk(t *testing.T) {
 	if got := p.offer(file("large", strings.Repeat("x", 9<<20))); !errors.Is(got.err, proto.ErrRefused) {
 		t.Errorf("a file that cannot fit: %+v, want it refused", got)
 	}
-	lie := file("lie", strings.Repeat("x", 9<<20))
-	lie.offer.Size = 1
-	if got := p.offer(lie); got.accepted {
+	if got := p.offer(claiming(1, file("lie", strings.Repeat("x", 9<<20)))); got.accepted {
 		t.Error("a file that does not fit was stored")
 	}
 	if got := h.staged(); got != 0 {
@@ -221,15 +236,14 @@ func TestFullDisk(t *testing.T) {
 	if err := syscall.Mount("ferry-test", dir, "tmpfs", syscall.MS_REMOUNT, "size=32m"); err != nil {
 		t.Fatal(err)
 	}
-	lie = sent("lie", strings.Repeat("x", 27<<20), func(_ context.Context, dst proto.Sink) error {
+	lie := claiming(1, sent("lie", strings.Repeat("x", 27<<20), func(_ context.Context, dst proto.Sink) error {
 		for range 27 {
 			if _, err := dst.Write(make([]byte, 1<<20)); err != nil {
 				return err
 			}
 		}
 		return nil
-	})
-	lie.offer.Size = 1
+	}))
 	if got := p.offer(lie); !errors.Is(got.err, proto.ErrRefused) {
 		t.Errorf("a file that grows into what is kept: %+v", got)
 	}
