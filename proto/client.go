@@ -35,7 +35,7 @@ type ClientConfig struct {
 
 	DialTimeout time.Duration // 10 s
 	IdleTimeout time.Duration // 30 s: the longest wait for a single read or write
-	IdleConns   int           // connections kept open for the next file; Destination.Parallel
+	IdleConns   int           // connections kept open for the next file; Destination.Parallel. A negative number is none
 	KeepAlive   time.Duration // how long they are kept; 30 s
 	// Dial replaces net.Dialer.DialContext, for tests.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)

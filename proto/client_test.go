@@ -248,7 +248,7 @@ func TestRegistersOnce(t *testing.T) {
 func TestNameTaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost()
-		_, public := publicKeyOf(t, prototest.Vectors(t)[0].PrivateKey)
+		_, public := publicKeyOf(t, aliceKey())
 		h.dir = newDirectory(registration(t, "alice", proto.ClientID{1}, public))
 		keys := &keyring{}
 		c := h.client(t, "v3://h", func(cfg *proto.ClientConfig) { cfg.Keyring = keys })

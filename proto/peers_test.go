@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"ferry/proto"
-	"ferry/proto/prototest"
 	"ferry/proto/v3"
 )
 
@@ -303,11 +302,14 @@ func (h *host) connections() int {
 	return h.accepted
 }
 
+// aliceKey is a private key, the same in each test.
+var aliceKey = sync.OnceValue(func() []byte { return must(v3.MarshalPrivateKey(must(v3.GenerateKey()))) })
+
 // known returns a keyring with an identity that the host knows, to spare the
 // test the making of a key.
 func (h *host) known(t testing.TB, name string) *keyring {
 	t.Helper()
-	der := prototest.Vectors(t)[0].PrivateKey
+	der := aliceKey()
 	_, public := publicKeyOf(t, der)
 	id := proto.Identity{Name: clientName(t, name), ID: proto.ClientID{0xa1}, PrivateKey: der}
 	h.dir.mu.Lock()

@@ -99,7 +99,7 @@ func (s *sessionV3) fail(err error) {
 
 func (t *transferV3) receive(dst Sink) (Sum, error) {
 	t.sum = NewSummer()
-	for t.sends = 1; t.sends <= mostSends; t.sends++ {
+	for t.sends = 1; ; t.sends++ {
 		if err := t.packets(dst); err != nil {
 			return Sum{}, err
 		}
@@ -110,6 +110,9 @@ func (t *transferV3) receive(dst Sink) (Sum, error) {
 		if equal {
 			return t.sum.Sum(), nil
 		}
+		if t.sends == mostSends {
+			return Sum{}, t.s.broken(fmt.Errorf("%w: sent %d times", ErrChecksum, t.sends))
+		}
 		if err := dst.Reset(); err != nil {
 			return Sum{}, t.stop(err)
 		}
@@ -119,7 +122,6 @@ func (t *transferV3) receive(dst Sink) (Sum, error) {
 			return Sum{}, err
 		}
 	}
-	return Sum{}, t.s.broken(fmt.Errorf("%w: sent %d times", ErrChecksum, mostSends))
 }
 
 // packets takes one send of the file, of which the first packet has been begun.
