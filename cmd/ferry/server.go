@@ -60,7 +60,7 @@ replaced. When it is ready it prints its address.`,
 	}
 	c.register(cmd.Flags(), "", "`DIR` for the stored files and the catalog (required)")
 	s.register(cmd.Flags())
-	cmd.AddCommand(p.serverClientsCommand(), p.serverFilesCommand(), p.serverVerifyCommand())
+	cmd.AddCommand(p.serverClientsCommand(), p.serverFilesCommand(), p.serverVerifyCommand(), p.serverImportCommand())
 	return p.service(cmd, c, s.check, func(ctx context.Context, log *slog.Logger) error {
 		return p.runServer(ctx, c, s, log)
 	})

@@ -43,6 +43,7 @@ var rules = map[string]rule{
 	"internal/datadir": {never: []string{"net/http"}},
 	"internal/sqldb":   {never: []string{"net/http"}},
 
+	"internal/oldserver": {never: []string{"net/http"}},
 	"internal/oldclient": {ours: []string{"proto"}, never: []string{"net/http", "database/sql"}},
 
 	"server": {
@@ -58,6 +59,7 @@ var rules = map[string]rule{
 	"cmd/ferry":      {ours: everything},
 	"internal/bench": {},
 	"tools/deps":     {},
+	"tools/openapi":  {},
 }
 
 // pkg is what go list says of a package.

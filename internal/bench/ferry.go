@@ -83,16 +83,21 @@ func (f *ferryPair) deliver(ctx context.Context, source, name string) (cost, err
 
 type upload struct{ ID, State, Error string }
 
+// upload sends the file; the request closes it.
 func (f *ferryPair) upload(ctx context.Context, source, name string) (u upload, err error) {
 	file, err := os.Open(source)
 	if err != nil {
 		return u, err
 	}
-	defer func() { err = errors.Join(err, file.Close()) }()
+	info, err := file.Stat()
+	if err != nil {
+		return u, errors.Join(err, file.Close())
+	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, f.api+"/uploads?name="+url.QueryEscape(name), file)
 	if err != nil {
-		return u, err
+		return u, errors.Join(err, file.Close())
 	}
+	req.ContentLength = info.Size()
 	return u, do(req, http.StatusAccepted, &u)
 }
 
