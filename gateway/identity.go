@@ -111,7 +111,7 @@ func (k *keyring) Load(context.Context) (proto.Identity, bool, error) {
 // one. An identity that another one replaces is kept beside it, for whoever
 // finds that the wrong server was asked.
 func (k *keyring) Save(_ context.Context, id proto.Identity) error {
-	b, err := json.Marshal(savedIdentity{Name: id.Name.String(), ID: id.ID.String(), PrivateKey: id.PrivateKey})
+	b, err := json.Marshal(savedIdentity{Name: id.Name.String(), ID: id.ID.String(), PrivateKey: id.PrivateKey}) //nolint:gosec // for its file, which nobody else can read
 	if err != nil {
 		return err
 	}

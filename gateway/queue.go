@@ -117,10 +117,12 @@ func held(res sql.Result, err error) error {
 	return nil
 }
 
+const unparkJob = `update jobs set parked = 0, due_at = $1
+	where upload = (select upload from jobs where name = $2 order by upload limit 1) and parked = 1`
+
 // unpark makes the oldest job of a name due, after the one before it is gone.
 func unpark(ctx context.Context, tx *sql.Tx, name string, now time.Time) error {
-	_, err := tx.ExecContext(ctx, `update jobs set parked = 0, due_at = $1
-		where upload = (select upload from jobs where name = $2 order by upload limit 1) and parked = 1`, now.UnixMicro(), name)
+	_, err := tx.ExecContext(ctx, unparkJob, now.UnixMicro(), name)
 	if err != nil {
 		return fmt.Errorf("let the next of its name go: %w", err)
 	}

@@ -237,14 +237,14 @@ func (c *intake) begin() (b []byte, whole bool, err error) {
 		}
 		n, err := c.read(b[len(b):cap(b)])
 		b = b[:len(b)+n]
-		if errors.Is(err, io.EOF) {
+		if errors.Is(err, io.EOF) && len(b) <= smallBody {
 			_, _ = c.sum.Write(b)
 			if len(b) < cap(b)*3/4 {
 				b = append(make([]byte, 0, len(b)), b...)
 			}
 			return b, true, nil
 		}
-		if err != nil {
+		if err != nil && !errors.Is(err, io.EOF) { // which comes again
 			return nil, false, err
 		}
 	}

@@ -1,0 +1,718 @@
+package gateway
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/oklog/ulid/v2"
+
+	"ferry/proto"
+)
+
+// TestOutcomes has one attempt end in each way.
+func TestOutcomes(t *testing.T) {
+	secretPath := &fs.PathError{Op: "open", Path: "/var/lib/ferry/identity", Err: errors.New("gone")}
+	cases := []struct {
+		name  string
+		do    step
+		state State
+		words string        // in the last error
+		next  time.Duration // from now; 0 for none
+	}{
+		{"stored", (*sending).deliver, StateDelivered, "", 0},
+		{"the name exists", fails(proto.ErrExists), StateFailed, "another name", 0},
+		{"too large", fails(proto.ErrTooLarge), StateFailed, "split it", 0},
+		{"name", fails(proto.ErrName), StateFailed, "another one", 0},
+		{"source", fails(fmt.Errorf("%w: %w", proto.ErrSource, secretPath)), StateFailed, "send the file again", 0},
+		{"network", fails(errBroken), StateWaiting, "connection broken", time.Second},
+		{"timeout", fails(os.ErrDeadlineExceeded), StateWaiting, "timeout", time.Second},
+		{"refused", fails(proto.ErrRefused), StateWaiting, "refused", time.Second},
+		{"checksum", fails(proto.ErrChecksum), StateWaiting, "checksum", time.Second},
+		{"protocol", fails(proto.ErrProtocol), StateWaiting, "protocol violation", time.Second},
+		{"client name taken", fails(proto.ErrNameTaken), StateWaiting, "another client is registered", time.Minute},
+		{"identity not saved", fails(secretPath), StateWaiting, "see its log", time.Second},
+		{"lost answer", loses, StateWaiting, "may hold the file", time.Second},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			dir, r := t.TempDir(), newRemote()
+			g := openCore(t, dir, r)
+			r.expect("f", c.do)
+			u := g.take("f", content(1, large))
+			g.deliverAll()
+			u = g.await(u.ID, c.state)
+			said := *orEmpty(u.Attempts.LastError)
+			if c.words == "" && said != "" || !strings.Contains(said, c.words) || strings.Contains(said, "/var/lib") {
+				t.Errorf("last error %q, want %q in it and no path", said, c.words)
+			}
+			if (u.Error != nil) != (c.state == StateFailed) {
+				t.Errorf("error %q of an upload that is %s", *orEmpty(u.Error), u.State)
+			}
+			if u.Attempts.Count != 1 {
+				t.Errorf("%d attempts, want 1", u.Attempts.Count)
+			}
+			if c.next == 0 && u.Attempts.NextAt != nil {
+				t.Errorf("next at %v, want none", u.Attempts.NextAt)
+			} else if c.next != 0 && !u.Attempts.NextAt.Equal(g.now().Add(c.next)) {
+				t.Errorf("next at %v, want %v from %v", u.Attempts.NextAt, c.next, g.now())
+			}
+			if u.Phase != nil {
+				t.Errorf("phase %s", *u.Phase)
+			}
+			if c.state == StateDelivered {
+				wantDelivered(t, g, u)
+				waitSpool(t, g, dir)
+			} else {
+				wantSpool(t, dir, u.ID.String())
+			}
+		})
+	}
+}
+
+// waitSpool waits until the spool is empty: a file goes after the commit that
+// says so.
+func waitSpool(t *testing.T, g *core, dir string) {
+	t.Helper()
+	for d := range g.deliveries() {
+		<-d.done
+	}
+	wantSpool(t, dir)
+}
+
+// deliveries are those that run just now.
+func (c *core) deliveries() map[*delivery]bool {
+	c.live.mu.Lock()
+	defer c.live.mu.Unlock()
+	all := map[*delivery]bool{}
+	for _, d := range c.live.running {
+		all[d] = true
+	}
+	return all
+}
+
+func wantDelivered(t *testing.T, g *core, u Upload) {
+	t.Helper()
+	if u.DeliveredAt == nil || !u.DeliveredAt.Equal(g.now()) {
+		t.Errorf("delivered at %v, want %v", u.DeliveredAt, g.now())
+	}
+	if want := (Progress{*u.Size, *u.Size, *u.Size, *u.Size}); u.Progress != want {
+		t.Errorf("progress %+v, want %+v", u.Progress, want)
+	}
+}
+
+// TestLostAnswer loses the acknowledgement of what was stored: that the name
+// exists then means that it is delivered.
+func TestLostAnswer(t *testing.T) {
+	r := newRemote()
+	g := openCore(t, t.TempDir(), r)
+	r.expect("f", loses)
+	u := g.take("f", "content")
+	g.deliverAll()
+	g.await(u.ID, StateWaiting)
+	g.time.advance(time.Minute)
+	u = g.await(u.ID, StateDelivered)
+	if u.Attempts.Count != 2 || u.Attempts.LastError != nil {
+		t.Errorf("%d attempts, last error %q; want 2 and none", u.Attempts.Count, *orEmpty(u.Attempts.LastError))
+	}
+	if d := cmp.Diff(map[string]string{"f": "content"}, r.stored()); d != "" {
+		t.Error(d)
+	}
+}
+
+// TestRefusedAfterMatch: what the destination refused, it did not keep. If the
+// name exists afterwards, somebody else's file has it.
+func TestRefusedAfterMatch(t *testing.T) {
+	r := newRemote()
+	g := openCore(t, t.TempDir(), r)
+	r.expect("f", func(s *sending) error {
+		if err := s.match(); err != nil {
+			return err
+		}
+		return proto.ErrRefused
+	}, fails(proto.ErrExists))
+	u := g.take("f", "content")
+	g.deliverAll()
+	g.await(u.ID, StateWaiting)
+	g.time.advance(time.Minute)
+	u = g.await(u.ID, StateFailed)
+	if !strings.Contains(*u.Error, "not known here") {
+		t.Errorf("error %q", *u.Error)
+	}
+}
+
+// TestSameName sends the same name again: the same content is success, other
+// content a conflict that names both, also after the first was forgotten and
+// the gateway was started anew.
+func TestSameName(t *testing.T) {
+	dir, r := t.TempDir(), newRemote()
+	g := openCore(t, dir, r)
+	stop := g.deliverAll()
+	first := g.take("f", "content")
+	g.await(first.ID, StateDelivered)
+	if _, gone, err := g.remove(t.Context(), first.ID); err != nil || !gone {
+		t.Fatalf("gone %v, %v", gone, err)
+	}
+	stop()
+	g.shut()
+
+	g = openCore(t, dir, r)
+	g.deliverAll()
+	again := g.take("f", "content")
+	other := g.take("f", "other content")
+	g.await(again.ID, StateDelivered)
+	other = g.await(other.ID, StateFailed)
+	for _, sum := range []string{*first.SHA256, *other.SHA256, "another name"} {
+		if !strings.Contains(*other.Error, sum) {
+			t.Errorf("error %q, want %s in it", *other.Error, sum)
+		}
+	}
+	if d := cmp.Diff(map[string]string{"f": "content"}, r.stored()); d != "" {
+		t.Error(d)
+	}
+}
+
+// TestOneOfANameAtATime has uploads of one name wait for each other, in order,
+// while others pass.
+func TestOneOfANameAtATime(t *testing.T) {
+	r := newRemote()
+	g := openCore(t, t.TempDir(), r)
+	hold := newGate()
+	r.expect("same", hold.then(loses))
+	a, b, c := g.take("same", "1"), g.take("same", "1"), g.take("same", "3")
+	d := g.take("other", "4")
+	g.deliverAll()
+	hold.await(t)
+	g.await(d.ID, StateDelivered)
+	close(hold.open)
+	g.await(a.ID, StateWaiting) // it matched, and nobody knows yet
+	for _, u := range []Upload{b, c} {
+		if u := g.see(u.ID); u.State != StateQueued || u.Attempts.Count != 0 {
+			t.Errorf("%s after %d attempts, want it queued", u.State, u.Attempts.Count)
+		}
+	}
+	e := g.take("another", "5")
+	g.await(e.ID, StateDelivered) // it passes, and shows that the network works again
+	g.await(a.ID, StateDelivered)
+	g.await(b.ID, StateDelivered)
+	g.await(c.ID, StateFailed)
+	if d := cmp.Diff([]string{"another", "other", "same", "same", "same", "same"}, slices.Sorted(slices.Values(r.begun()))); d != "" {
+		t.Errorf("sends (-want +got):\n%s", d)
+	}
+	if r.twice {
+		t.Error("two of one name were sent at once")
+	}
+}
+
+// TestOrder delivers in the order in which uploads came, with one worker.
+func TestOrder(t *testing.T) {
+	r := newRemote()
+	g := openCore(t, t.TempDir(), r, func(cfg *Config, _ *parts) { cfg.Workers = 1 })
+	var want []string
+	var last Upload
+	for i := range 50 {
+		name := fmt.Sprint("file ", i)
+		want = append(want, name)
+		last = g.take(name, name)
+		if i%7 == 0 {
+			g.time.advance(time.Millisecond)
+		}
+	}
+	g.deliverAll()
+	g.await(last.ID, StateDelivered)
+	if d := cmp.Diff(want, r.begun()); d != "" {
+		t.Errorf("order (-want +got):\n%s", d)
+	}
+}
+
+// TestWorkers has no more sends at once than are allowed, and as many.
+func TestWorkers(t *testing.T) {
+	for _, c := range []struct {
+		to            string
+		workers, want int
+	}{{"v3://127.0.0.1:1?window=64", 0, 4}, {"v3://127.0.0.1:1?window=64", 2, 2}, {"v3://127.0.0.1:1?window=64", 100, 8}, {"v3://127.0.0.1:1", 4, 1}} {
+		t.Run(fmt.Sprintf("%d to %s", c.workers, c.to), func(t *testing.T) {
+			r := newRemote()
+			g := openCore(t, t.TempDir(), r, func(cfg *Config, _ *parts) { cfg.Workers, cfg.To = c.workers, destination(t, c.to) })
+			var gates []*gate
+			var last Upload
+			for i := range 3 * c.want {
+				gates = append(gates, newGate())
+				name := fmt.Sprint(i)
+				r.expect(name, gates[i].then((*sending).deliver))
+				last = g.take(name, name)
+			}
+			g.deliverAll()
+			for i, hold := range gates {
+				hold.await(t)
+				if i >= c.want-1 {
+					close(gates[i-c.want+1].open)
+				}
+			}
+			for _, hold := range gates[len(gates)-c.want+1:] {
+				close(hold.open)
+			}
+			g.await(last.ID, StateDelivered)
+			if r.most != c.want {
+				t.Errorf("%d sends at once, want %d", r.most, c.want)
+			}
+		})
+	}
+}
+
+// TestBackOff wants longer and longer delays, visible, and no attempt before
+// its time.
+func TestBackOff(t *testing.T) {
+	r := newRemote()
+	g := openCore(t, t.TempDir(), r)
+	want := []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second}
+	for range want {
+		r.expect("f", fails(errBroken))
+	}
+	u := g.take("f", "x")
+	g.deliverAll()
+	for i, d := range want {
+		u = g.await(u.ID, StateWaiting)
+		for u.Attempts.Count != i+1 {
+			<-g.events.more
+			u = g.await(u.ID, StateWaiting)
+		}
+		if next := g.now().Add(d); !u.Attempts.NextAt.Equal(next) {
+			t.Errorf("after %d failures: next at %v, want %v", i+1, u.Attempts.NextAt, next)
+		}
+		g.time.advance(d - time.Millisecond)
+		g.wake(1)
+		if n := g.see(u.ID).Attempts.Count; n != i+1 {
+			t.Errorf("attempt %d came too early", n)
+		}
+		g.time.advance(time.Millisecond)
+	}
+	g.await(u.ID, StateDelivered)
+}
+
+func TestBackOffIsBounded(t *testing.T) {
+	before := time.Duration(0)
+	for n := 1; n < 100; n++ {
+		least, most := backOff(n, 0), backOff(n, 1)
+		if least <= 0 || most > maxDelay*6/5 || least >= most || most < before {
+			t.Errorf("after %d failures: %v to %v", n, least, most)
+		}
+		before = most
+	}
+	if got := backOff(1, 0.5); got != time.Second {
+		t.Errorf("the first delay is %v, want 1s", got)
+	}
+	if got := backOff(50, 0.5); got != maxDelay {
+		t.Errorf("the longest delay is %v, want %v", got, maxDelay)
+	}
+}
+
+// TestNetworkWorksAgain pulls forward what waits for the network alone.
+func TestNetworkWorksAgain(t *testing.T) {
+	r := newRemote()
+	g := openCore(t, t.TempDir(), r)
+	r.expect("a", fails(errBroken))
+	r.expect("b", fails(errBroken))
+	r.expect("c", fails(proto.ErrRefused))
+	a, b, c := g.take("a", "1"), g.take("b", "2"), g.take("c", "3")
+	g.deliverAll()
+	for _, u := range []Upload{a, b, c} {
+		g.await(u.ID, StateWaiting)
+	}
+	d := g.take("d", "4")
+	for _, u := range []Upload{a, b, d} {
+		g.await(u.ID, StateDelivered)
+	}
+	if u := g.see(c.ID); u.State != StateWaiting {
+		t.Errorf("what was refused is %s, want it to keep its delay", u.State)
+	}
+}
+
+// TestLiveProgress shows phase and progress while a file is sent.
+func TestLiveProgress(t *testing.T) {
+	r := newRemote()
+	g := openCore(t, t.TempDir(), r)
+	hold := newGate()
+	r.expect("f", hold.then((*sending).deliver))
+	u := g.take("f", "12345")
+	g.deliverAll()
+	hold.await(t)
+	page, err := g.list(t.Context(), ulid.ULID{}, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, got := range []Upload{g.see(u.ID), page[0]} {
+		if got.State != StateDelivering || *got.Phase != proto.PhaseSending || got.Progress != (Progress{1, 5, 1, 5}) {
+			t.Errorf("%s, phase %v, progress %+v", got.State, *got.Phase, got.Progress)
+		}
+	}
+	close(hold.open)
+	g.await(u.ID, StateDelivered)
+}
+
+// TestLostLease has somebody else claim a job: who had it must stop and must
+// not write.
+func TestLostLease(t *testing.T) {
+	r := newRemote()
+	g := openCore(t, t.TempDir(), r)
+	hold := newGate()
+	r.expect("f", hold.then((*sending).deliver))
+	u := g.take("f", "x")
+	g.deliverAll()
+	hold.await(t)
+	d := g.live.delivery(u.ID)
+	err := g.db.Update(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, "update jobs set fence = fence + 1 where upload = $1", u.ID)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun := g.now()
+	g.time.await(t, begun.Add(heartbeatEvery))
+	g.time.advance(heartbeatEvery)
+	<-d.done
+	if cause := context.Cause(d.ctx); !errors.Is(cause, errLeaseLost) {
+		t.Errorf("the delivery ended with %v, want %v", cause, errLeaseLost)
+	}
+	if u := g.see(u.ID); u.State != StateDelivering {
+		t.Errorf("the upload is %s: who lost the lease wrote", u.State)
+	}
+	// Nobody extends the other lease, so that it lapses.
+	g.time.await(t, begun.Add(lease))
+	g.time.advance(lease - heartbeatEvery)
+	g.await(u.ID, StateDelivered)
+}
+
+// TestHeartbeats keeps a lease for longer than it lasts by itself.
+func TestHeartbeats(t *testing.T) {
+	r := newRemote()
+	g := openCore(t, t.TempDir(), r, func(cfg *Config, _ *parts) { cfg.Workers = 1 })
+	hold := newGate()
+	r.expect("f", hold.then((*sending).deliver))
+	u := g.take("f", "x")
+	g.deliverAll()
+	hold.await(t)
+	for range 10 {
+		g.time.await(t, g.now().Add(heartbeatEvery)) // after the one before was written
+		g.time.advance(heartbeatEvery)
+	}
+	close(hold.open)
+	if u := g.await(u.ID, StateDelivered); u.Attempts.Count != 1 {
+		t.Errorf("%d attempts, want 1", u.Attempts.Count)
+	}
+}
+
+// TestShutdown gives back what does not end in time, and what has ended is
+// recorded.
+func TestShutdown(t *testing.T) {
+	dir, r := t.TempDir(), newRemote()
+	g := openCore(t, dir, r, func(cfg *Config, _ *parts) { cfg.Grace = 50 * time.Millisecond })
+	long, matched := newGate(), newGate()
+	r.expect("long", long.then((*sending).deliver))
+	r.expect("matched", matched.matchedThen(storeMatched))
+	a, b := g.take("long", "1"), g.take("matched", "2")
+	stop := g.deliverAll()
+	long.await(t)
+	matched.await(t)
+	stop()
+	for _, u := range []Upload{a, b} {
+		if u := g.see(u.ID); u.State != StateQueued || u.Attempts.LastError != nil {
+			t.Errorf("after the stop %s is %s, last error %q; want it queued", u.Name, u.State, *orEmpty(u.Attempts.LastError))
+		}
+	}
+	g.shut()
+	r.files["matched"] = "2" // it was stored after all
+	g = openCore(t, dir, r)
+	g.deliverAll()
+	g.await(a.ID, StateDelivered)
+	g.await(b.ID, StateDelivered)
+	if d := cmp.Diff(map[string]string{"long": "1", "matched": "2"}, r.stored()); d != "" {
+		t.Error(d)
+	}
+}
+
+// TestShutdownWaits lets a delivery end that takes less than the grace.
+func TestShutdownWaits(t *testing.T) {
+	r := newRemote()
+	g := openCore(t, t.TempDir(), r, func(cfg *Config, _ *parts) { cfg.Grace = time.Hour })
+	hold := newGate()
+	r.expect("f", hold.then((*sending).deliver))
+	u := g.take("f", "x")
+	stop := g.deliverAll()
+	hold.await(t)
+	stopped := make(chan struct{})
+	go func() { stop(); close(stopped) }()
+	later := g.take("later", "y") // a request that was under way
+	close(hold.open)
+	<-stopped
+	if u := g.see(u.ID); u.State != StateDelivered {
+		t.Errorf("after the stop it is %s, want delivered", u.State)
+	}
+	if s := g.see(later.ID).State; s != StateQueued && s != StateDelivered {
+		t.Errorf("the other one is %s", s)
+	}
+}
+
+// TestCrash copies the data folder at every step of a delivery, as kill -9
+// leaves it, and goes on from there: each file is delivered once.
+func TestCrash(t *testing.T) {
+	copyAt := func(t *testing.T, dir string) (string, step) {
+		snapshot := t.TempDir()
+		return snapshot, func(*sending) error {
+			return errors.Join(os.CopyFS(snapshot, os.DirFS(dir)), os.Chmod(filepath.Join(snapshot, identityFile), 0o600))
+		}
+	}
+	steps := map[string]func(snap step) step{
+		"before anything is sent": func(snap step) step {
+			return func(s *sending) error { return errors.Join(snap(s), s.deliver()) }
+		},
+		"matched, not stored": func(snap step) step {
+			return func(s *sending) error { return errors.Join(s.match(), snap(s), errBroken) }
+		},
+		"stored, not acknowledged": func(snap step) step {
+			return func(s *sending) error { return errors.Join(s.deliver(), snap(s)) }
+		},
+	}
+	for name, at := range steps {
+		for _, size := range []int{10, large} {
+			t.Run(fmt.Sprintf("%s/%d", name, size), func(t *testing.T) {
+				dir, r := t.TempDir(), newRemote()
+				g := openCore(t, dir, r)
+				snapshot, snap := copyAt(t, dir)
+				taken := make(chan struct{})
+				kept := map[string]string{}
+				r.expect("f", at(func(s *sending) error {
+					defer close(taken)
+					kept = r.stored() // what the destination has at the crash
+					return snap(s)
+				}))
+				u := g.take("f", content(3, size))
+				g.deliverAll()
+				<-taken
+
+				after := newRemote()
+				after.files = kept
+				g2 := openCore(t, snapshot, after)
+				if u := g2.see(u.ID); u.State != StateQueued {
+					t.Errorf("after the crash it is %s, want queued", u.State)
+				}
+				g2.deliverAll()
+				g2.await(u.ID, StateDelivered)
+				if d := cmp.Diff(map[string]string{"f": content(3, size)}, after.stored()); d != "" {
+					t.Error("what is stored differs")
+				}
+				waitSpool(t, g2, snapshot)
+			})
+		}
+	}
+}
+
+// TestRestart makes everything runnable at once: what waits for its next
+// attempt, too.
+func TestRestart(t *testing.T) {
+	dir, r := t.TempDir(), newRemote()
+	g := openCore(t, dir, r)
+	r.expect("waits", fails(errBroken))
+	a := g.take("waits", "1")
+	stop := g.deliverAll()
+	g.await(a.ID, StateWaiting)
+	stop()
+	b := g.take("queued", "2")
+	g.shut()
+	g = openCore(t, dir, r)
+	if u := g.see(a.ID); u.State != StateQueued || u.Attempts.NextAt != nil || u.Attempts.LastError == nil {
+		t.Errorf("after the restart: %s, next at %v", u.State, u.Attempts.NextAt)
+	}
+	g.deliverAll()
+	g.await(a.ID, StateDelivered)
+	g.await(b.ID, StateDelivered)
+}
+
+// TestOverTheWire delivers with the real client to the server half of the
+// protocol, over loopback.
+func TestOverTheWire(t *testing.T) {
+	srv := listenV3(t)
+	dir := t.TempDir()
+	g := openCore(t, dir, newRemote(), func(cfg *Config, p *parts) {
+		cfg.To = destination(t, "v3://"+srv.ln.Addr().String()+"?window=16")
+		p.sender, p.clock = nil, clock{}
+	})
+	g.deliverAll()
+	want := map[string]string{"empty": "", "small": content(1, 7902), "edge": content(2, smallBody), "large": content(3, 1<<20)}
+	ids := map[string]Upload{}
+	for name, c := range want {
+		ids[name] = g.take(name, c)
+	}
+	for name, u := range ids {
+		u = g.await(u.ID, StateDelivered)
+		if u.Progress.Bytes != int64(len(want[name])) || u.Progress.Packets != u.Progress.TotalPackets || u.Progress.Packets == 0 {
+			t.Errorf("%s: progress %+v", name, u.Progress)
+		}
+	}
+	if d := cmp.Diff(want, srv.stored()); d != "" {
+		t.Error("what is stored differs")
+	}
+	same, other := g.take("small", want["small"]), g.take("small", "something else")
+	g.await(same.ID, StateDelivered)
+	g.await(other.ID, StateFailed)
+	if n := srv.registrations(); n != 1 {
+		t.Errorf("registered %d times, want once", n)
+	}
+}
+
+// serverV3 is the server half of the protocol with files in memory.
+type serverV3 struct {
+	ln net.Listener
+
+	mu    sync.Mutex
+	files map[string]string
+	known map[proto.ClientID]proto.Registration
+}
+
+func listenV3(t *testing.T) *serverV3 {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &serverV3{ln: ln, files: map[string]string{}, known: map[proto.ClientID]proto.Registration{}}
+	ctx, cancel := context.WithCancel(context.Background())
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			all.Go(func() {
+				defer conn.Close()
+				s.serve(ctx, conn)
+			})
+		}
+	})
+	t.Cleanup(func() {
+		cancel()
+		ln.Close()
+		all.Wait()
+	})
+	return s
+}
+
+func (s *serverV3) serve(ctx context.Context, conn net.Conn) {
+	session, err := proto.AcceptV3(ctx, conn, proto.SessionConfig{Directory: s})
+	for err == nil {
+		var in proto.Transfer
+		if in, err = session.Next(ctx); err != nil {
+			return
+		}
+		err = s.take(ctx, in)
+	}
+}
+
+func (s *serverV3) take(ctx context.Context, in proto.Transfer) error {
+	name := in.Offer().Name.String()
+	s.mu.Lock()
+	_, there := s.files[name]
+	s.mu.Unlock()
+	if there {
+		return in.Refuse(ctx, proto.ErrExists)
+	}
+	var b memorySink
+	if _, err := in.Receive(ctx, &b); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.files[name] = b.String()
+	s.mu.Unlock()
+	return in.Accept(ctx)
+}
+
+type memorySink struct{ strings.Builder }
+
+func (m *memorySink) Reset() error { m.Builder.Reset(); return nil }
+
+var _ io.Writer = (*memorySink)(nil)
+
+func (s *serverV3) stored() map[string]string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.files)
+}
+
+func (s *serverV3) registrations() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.known)
+}
+
+func (s *serverV3) ByID(_ context.Context, id proto.ClientID) (proto.Registration, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r, ok := s.known[id]; ok {
+		return r, nil
+	}
+	return proto.Registration{}, proto.ErrUnknownClient
+}
+
+func (s *serverV3) NameFree(context.Context, proto.ClientName) (bool, error) {
+	return s.registrations() == 0, nil
+}
+
+func (s *serverV3) Register(_ context.Context, r proto.Registration) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.known[r.ID] = r
+	return nil
+}
+
+func (s *serverV3) Seen(context.Context, proto.ClientID) error { return nil }
+
+// TestDestinationIsBack has the destination away, with the real client, and
+// back again.
+func TestDestinationIsBack(t *testing.T) {
+	srv := listenV3(t)
+	away, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	away.Close()
+	dir := t.TempDir()
+	to := func(address string) func(cfg *Config, p *parts) {
+		return func(cfg *Config, p *parts) {
+			cfg.To = destination(t, "v3://"+address+"?window=16")
+			p.sender, p.clock = nil, clock{}
+		}
+	}
+	g := openCore(t, dir, newRemote(), to(away.Addr().String()))
+	stop := g.deliverAll()
+	u := g.take("f", "content")
+	u = g.await(u.ID, StateWaiting)
+	if !strings.Contains(*u.Attempts.LastError, "refused") {
+		t.Errorf("last error %q", *u.Attempts.LastError)
+	}
+	stop()
+	g.shut()
+	g = openCore(t, dir, newRemote(), to(srv.ln.Addr().String()))
+	g.deliverAll()
+	u = g.await(u.ID, StateDelivered)
+	if want := g.cfg.To.String(); u.Destination != want {
+		t.Errorf("destination %s, want %s", u.Destination, want)
+	}
+	if _, err := os.Stat(filepath.Join(dir, identityFile)); err != nil {
+		t.Error(err)
+	}
+}

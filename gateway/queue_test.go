@@ -1,0 +1,552 @@
+package gateway
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/oklog/ulid/v2"
+
+	"ferry/internal/datadir"
+	"ferry/proto"
+)
+
+// cancel removes an upload that is not final.
+func (c *core) cancel(id ulid.ULID) Upload {
+	c.t.Helper()
+	u, gone, err := c.remove(c.t.Context(), id)
+	if err != nil || gone {
+		c.t.Fatalf("gone %v, %v", gone, err)
+	}
+	return u
+}
+
+func TestCancelQueued(t *testing.T) {
+	dir, r := t.TempDir(), newRemote()
+	g := openCore(t, dir, r)
+	first, second, third := g.take("same", content(1, large)), g.take("same", "2"), g.take("same", "3")
+	if u := g.cancel(first.ID); u.State != StateCancelled || u.Attempts.LastError != nil {
+		t.Errorf("%+v", u)
+	}
+	g.cancel(third.ID) // parked
+	g.deliverAll()
+	g.await(second.ID, StateDelivered)
+	if d := cmp.Diff(map[string]string{"same": "2"}, r.stored()); d != "" {
+		t.Error(d)
+	}
+	wantSpool(t, dir, first.ID.String()) // for a retry
+	if _, gone, err := g.remove(t.Context(), first.ID); err != nil || !gone {
+		t.Errorf("gone %v, %v", gone, err)
+	}
+	wantSpool(t, dir)
+	if _, err := g.get(t.Context(), first.ID); !errors.Is(err, errNotFound) {
+		t.Errorf("after it was forgotten: %v", err)
+	}
+}
+
+func TestCancelWaiting(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		do   step
+		last string
+	}{{"not sent", fails(errBroken), "connection broken"}, {"perhaps stored", loses, mayBeStored}} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRemote()
+			g := openCore(t, t.TempDir(), r)
+			r.expect("f", c.do)
+			u := g.take("f", "x")
+			g.deliverAll()
+			g.await(u.ID, StateWaiting)
+			u = g.cancel(u.ID)
+			if u.State != StateCancelled || !strings.Contains(*u.Attempts.LastError, c.last) || u.Attempts.NextAt != nil {
+				t.Errorf("%s, last error %q", u.State, *orEmpty(u.Attempts.LastError))
+			}
+			// Whoever wants it all the same gets it, once.
+			if u, err := g.retry(t.Context(), u.ID); err != nil || u.State != StateQueued {
+				t.Errorf("retry: %s, %v", u.State, err)
+			}
+			g.await(u.ID, StateDelivered)
+			if d := cmp.Diff(map[string]string{"f": "x"}, r.stored()); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+}
+
+// TestCancelDelivering returns what really happened.
+func TestCancelDelivering(t *testing.T) {
+	sends := newGate()
+	matches, then := newGate(), newGate()
+	cases := []struct {
+		name string
+		gate *gate
+		do   step
+		want State
+		last string
+	}{
+		{"while bytes are sent", sends, sends.then((*sending).deliver), StateCancelled, ""},
+		{"matched, and it is stored", matches, matches.matchedThen(storeMatched), StateDelivered, ""},
+		{"matched, and nobody knows", then, then.matchedThen(fails(errBroken)), StateCancelled, mayBeStored},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRemote()
+			g := openCore(t, t.TempDir(), r)
+			r.expect("f", c.do)
+			u := g.take("f", "x")
+			g.deliverAll()
+			c.gate.await(t)
+			d := g.live.delivery(u.ID)
+			got := make(chan Upload, 1)
+			go func() {
+				u, gone, err := g.remove(t.Context(), u.ID)
+				if gone || err != nil {
+					t.Errorf("gone %v, %v", gone, err)
+				}
+				got <- u
+			}()
+			if c.want != StateCancelled || c.last != "" {
+				awaitCancelled(t, d)
+				close(c.gate.open)
+			}
+			u = <-got
+			if u.State != c.want || *orEmpty(u.Attempts.LastError) != c.last {
+				t.Errorf("%s, last error %q; want %s, %q", u.State, *orEmpty(u.Attempts.LastError), c.want, c.last)
+			}
+		})
+	}
+}
+
+// awaitCancelled waits until a delivery knows that somebody wants it cancelled.
+func awaitCancelled(t *testing.T, d *delivery) {
+	t.Helper()
+	for limit := time.Now().Add(patience); !d.attempt().cancelled; time.Sleep(time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatal("nobody cancelled it")
+		}
+	}
+}
+
+// TestCancelIsRemembered: who waits for too long is told so, and the wish is
+// kept, also over a restart.
+func TestCancelIsRemembered(t *testing.T) {
+	dir, r := t.TempDir(), newRemote()
+	g := openCore(t, dir, r, func(cfg *Config, _ *parts) { cfg.Grace = 50 * time.Millisecond })
+	hold := newGate()
+	r.expect("f", hold.matchedThen(storeMatched))
+	u := g.take("f", "x")
+	stop := g.deliverAll()
+	hold.await(t)
+	begun := g.now()
+	got := make(chan Upload, 1)
+	go func() {
+		u, _, err := g.remove(t.Context(), u.ID)
+		if err != nil {
+			t.Error(err)
+		}
+		got <- u
+	}()
+	g.time.await(t, begun.Add(cancelWait))
+	g.time.advance(cancelWait)
+	if u := <-got; u.State != StateDelivering || *u.Phase != proto.PhaseVerifying {
+		t.Errorf("%s, phase %v", u.State, u.Phase)
+	}
+	snapshot := t.TempDir()
+	if err := errors.Join(os.CopyFS(snapshot, os.DirFS(dir)), os.Chmod(filepath.Join(snapshot, identityFile), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	if u := g.see(u.ID); u.State != StateCancelled || *orEmpty(u.Attempts.LastError) != mayBeStored {
+		t.Errorf("after the stop: %s, %q", u.State, *orEmpty(u.Attempts.LastError))
+	}
+	g = openCore(t, snapshot, r)
+	g.deliverAll()
+	if u := g.await(u.ID, StateCancelled); len(r.begun()) != 1 {
+		t.Errorf("it was sent again: %+v", u)
+	}
+}
+
+// TestRetry tries it in every state.
+func TestRetry(t *testing.T) {
+	r := newRemote()
+	g := openCore(t, t.TempDir(), r)
+	hold := newGate()
+	r.expect("delivering", hold.then((*sending).deliver))
+	r.expect("waiting", fails(proto.ErrRefused))
+	r.expect("failed", fails(proto.ErrName))
+	queued := g.take("delivering", "0")
+	delivering := queued
+	queued = g.take("delivering", "0")
+	delivered, waiting := g.take("delivered", "1"), g.take("waiting", "2")
+	failed, cancelled := g.take("failed", "3"), g.take("cancelled", "4")
+	g.cancel(cancelled.ID)
+	g.deliverAll()
+	hold.await(t)
+	g.await(delivered.ID, StateDelivered)
+	g.await(waiting.ID, StateWaiting)
+	g.await(failed.ID, StateFailed)
+	for name, u := range map[string]Upload{"queued": queued, "delivering": delivering, "delivered": delivered} {
+		if _, err := g.retry(t.Context(), u.ID); !errors.Is(err, errState) {
+			t.Errorf("%s: %v, want %v", name, err, errState)
+		}
+	}
+	for name, u := range map[string]Upload{"waiting": waiting, "failed": failed, "cancelled": cancelled} {
+		again, err := g.retry(t.Context(), u.ID)
+		if err != nil || again.State != StateQueued || again.Error != nil || again.Attempts.NextAt != nil {
+			t.Errorf("%s: %+v, %v", name, again, err)
+		}
+		g.await(u.ID, StateDelivered)
+	}
+	if _, err := g.retry(t.Context(), ulid.ULID{}); !errors.Is(err, errNotFound) {
+		t.Errorf("unknown: %v, want %v", err, errNotFound)
+	}
+	rec := g.receive(t.Context())
+	defer rec.abort()
+	if _, err := rec.add(fileName(t, "receiving"), -1, strings.NewReader("x")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.retry(t.Context(), rec.files[0].id); !errors.Is(err, errState) {
+		t.Errorf("receiving: %v, want %v", err, errState)
+	}
+	close(hold.open)
+	g.await(queued.ID, StateDelivered)
+}
+
+// TestStaleClaim: what a worker writes with the claim of an earlier attempt
+// changes nothing, also after the job was made anew.
+func TestStaleClaim(t *testing.T) {
+	g := openCore(t, t.TempDir(), newRemote())
+	u := g.take("f", "x")
+	take := func() (c claim) {
+		t.Helper()
+		err := g.db.Update(t.Context(), func(ctx context.Context, tx *sql.Tx) (err error) {
+			c, _, err = claimDue(ctx, tx, g.now())
+			return err
+		})
+		if err != nil || c.id != u.ID {
+			t.Fatalf("claim %+v, %v", c, err)
+		}
+		return c
+	}
+	stale := take()
+	g.time.advance(lease)
+	second := take()
+	if second.fence <= stale.fence {
+		t.Errorf("fence %d after %d", second.fence, stale.fence)
+	}
+	check := func() {
+		t.Helper()
+		err := g.db.Update(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
+			now := g.now()
+			_, err1 := stale.heartbeat(ctx, tx, now)
+			for _, err := range []error{err1, stale.finish(ctx, tx, now), stale.giveUp(ctx, tx, now, 1, true)} {
+				if !errors.Is(err, errLeaseLost) {
+					t.Errorf("a stale claim: %v, want %v", err, errLeaseLost)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	check()
+	g.cancel(u.ID) // its worker is nowhere to be found
+	check()
+	if _, err := g.retry(t.Context(), u.ID); err != nil {
+		t.Fatal(err)
+	}
+	check()
+	take()
+	check()
+}
+
+// TestPlans wants every statement that is asked all the time to use an index,
+// however many rows there are.
+func TestPlans(t *testing.T) {
+	g := openCore(t, t.TempDir(), newRemote())
+	id := ulid.Make()
+	cases := map[string]struct {
+		statement string
+		args      []any
+		want      string
+	}{
+		"claim":    {claimJob, []any{1, 2}, "jobs_due"},
+		"next due": {nextDue, nil, "jobs_due"},
+		"pull":     {pullJobs, []any{1, 2, 3}, "jobs_due"},
+		"unpark":   {unparkJob, []any{1, "f"}, "jobs_by_name"},
+		"page":     {selectPage, []any{id, 10}, "PRIMARY KEY"},
+		"one":      {selectOne, []any{id}, "PRIMARY KEY"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			plan := planOf(t, g, c.statement, c.args...)
+			t.Log(plan)
+			if strings.Contains(plan, "SCAN u") || strings.Contains(plan, "TEMP B-TREE") || !strings.Contains(plan, c.want) {
+				t.Errorf("plan: %s; want an index, %s", plan, c.want)
+			}
+			for line := range strings.Lines(plan) {
+				// Walking an index in its order, as far as the limit, is no scan of the table.
+				if strings.Contains(line, "SCAN") && !strings.Contains(line, "USING") {
+					t.Errorf("a whole table is read: %s", line)
+				}
+			}
+		})
+	}
+}
+
+func planOf(t *testing.T, g *core, statement string, args ...any) string {
+	t.Helper()
+	rows, err := g.db.Read().Query("explain query plan "+statement, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	var lines []string
+	for rows.Next() {
+		var a, b, c int
+		var detail string
+		if err := rows.Scan(&a, &b, &c, &detail); err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, detail)
+	}
+	if rows.Err() != nil || len(lines) == 0 {
+		t.Fatalf("no plan: %v", rows.Err())
+	}
+	return strings.Join(lines, "\n")
+}
+
+// TestSweep puts right what a crash, or somebody with rm, left behind.
+func TestSweep(t *testing.T) {
+	dir, r := t.TempDir(), newRemote()
+	g := openCore(t, dir, r)
+	lost, short, kept := g.take("lost", content(1, large)), g.take("lost", content(2, large)), g.take("kept", content(3, large))
+	idle := g.take("cancelled", content(4, large))
+	g.cancel(idle.ID)
+	g.shut()
+	spool := filepath.Join(dir, "files", "spool")
+	stray := ulid.Make().String()
+	for _, err := range []error{
+		os.Remove(filepath.Join(spool, lost.ID.String())),
+		os.Remove(filepath.Join(spool, idle.ID.String())),
+		os.Truncate(filepath.Join(spool, short.ID.String()), 10),
+		os.WriteFile(filepath.Join(spool, stray), []byte("stray"), 0o600),
+		os.WriteFile(filepath.Join(spool, "notes.txt"), []byte("stray"), 0o600),
+		os.WriteFile(filepath.Join(dir, "staging", "staged-1"), []byte("half"), 0o600),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	g = openCore(t, dir, r)
+	wantSpool(t, dir, kept.ID.String())
+	for _, u := range []Upload{lost, short} {
+		if u := g.see(u.ID); u.State != StateFailed || u.Error == nil || *u.Error != bytesGone {
+			t.Errorf("%s is %s", u.Name, u.State)
+		}
+		if _, err := g.retry(t.Context(), u.ID); !errors.Is(err, errState) {
+			t.Errorf("retry: %v, want %v", err, errState)
+		}
+	}
+	if u := g.see(idle.ID); u.State != StateCancelled {
+		t.Errorf("the cancelled one is %s", u.State)
+	}
+	again := g.take("lost", content(1, large)) // nothing of that name is in its way
+	g.deliverAll()
+	g.await(kept.ID, StateDelivered)
+	g.await(again.ID, StateDelivered)
+}
+
+func TestFolderIsLocked(t *testing.T) {
+	dir := t.TempDir()
+	g := openCore(t, dir, newRemote())
+	_, err := Open(t.Context(), g.cfg)
+	if !errors.Is(err, datadir.ErrLocked) {
+		t.Errorf("the second: %v, want %v", err, datadir.ErrLocked)
+	}
+}
+
+func TestIncompleteConfig(t *testing.T) {
+	name, _ := proto.ParseClientName("n")
+	to := destination(t, "v3://127.0.0.1")
+	for _, cfg := range []Config{{To: to, Name: name}, {Data: t.TempDir(), Name: name}, {Data: t.TempDir(), To: to}, {Data: t.TempDir(), To: to, Name: name, Workers: -1}} {
+		if g, err := Open(t.Context(), cfg); err == nil {
+			t.Errorf("%+v was taken", cfg)
+			_ = g.Close()
+		}
+	}
+}
+
+func TestIdentity(t *testing.T) {
+	dir := t.TempDir()
+	name, _ := proto.ParseClientName("grüße")
+	open := func() (*keyring, error) {
+		k, err := openKeyring(dir)
+		if err == nil {
+			t.Cleanup(func() { _ = k.close() })
+		}
+		return k, err
+	}
+	k, err := open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok, err := k.Load(t.Context()); ok || err != nil || k.client() != (proto.ClientID{}) {
+		t.Errorf("before the first: %v, %v", ok, err)
+	}
+	first := proto.Identity{Name: name, ID: proto.ClientID{1}, PrivateKey: []byte("first")}
+	second := proto.Identity{Name: name, ID: proto.ClientID{2}, PrivateKey: []byte("second")}
+	for _, id := range []proto.Identity{first, second} {
+		if err := k.Save(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			got, ok, err := k.Load(t.Context())
+			if err != nil || !ok || !cmp.Equal(id, got, cmp.AllowUnexported(proto.ClientName{})) || k.client() != id.ID {
+				t.Errorf("%+v, %v, %v; want %+v", got, ok, err, id)
+			}
+			if k, err = open(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	path := filepath.Join(dir, identityFile)
+	if info, err := os.Stat(path); err != nil || info.Mode() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	old, err := os.ReadFile(path + ".old")
+	if id, err2 := parseIdentity(old); err != nil || err2 != nil || id.ID != first.ID {
+		t.Errorf("the one before: %+v, %v, %v", id, err, err2)
+	}
+	for mode, content := range map[fs.FileMode]string{0o640: "", 0o604: "", 0o620: "", 0o600: `{"name":"x"}`, 0o400: "half"} {
+		if content != "" {
+			if err := os.Truncate(path, 0); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, []byte(content), mode); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := open(); err == nil {
+			t.Errorf("mode %v, content %q: it was taken", mode, content)
+		} else if strings.Contains(err.Error(), dir) {
+			t.Errorf("error %q has a path in it", err)
+		}
+	}
+}
+
+// TestAnotherServer: what the destination holds is known by what it calls this
+// gateway. A server that knows nothing of it any more holds nothing.
+func TestAnotherServer(t *testing.T) {
+	r := newRemote()
+	g := openCore(t, t.TempDir(), r)
+	g.deliverAll()
+	first := g.take("f", "x")
+	g.await(first.ID, StateDelivered)
+	name, _ := proto.ParseClientName("test")
+	if err := g.keys.Save(t.Context(), proto.Identity{Name: name, ID: proto.ClientID{9}}); err != nil {
+		t.Fatal(err)
+	}
+	second := g.take("f", "x")
+	if u := g.await(second.ID, StateFailed); strings.Contains(*u.Error, *first.SHA256) {
+		t.Errorf("error %q: nothing is known of what the other server holds", *u.Error)
+	}
+}
+
+// TestEverythingAtOnce does all that users do, at random, and wants every file
+// delivered whose upload says so, and nothing else.
+func TestEverythingAtOnce(t *testing.T) {
+	dir, r := t.TempDir(), newRemote()
+	g := openCore(t, dir, r, func(_ *Config, p *parts) { p.clock = clock{}; p.jitter = func() float64 { return 0 } })
+	stop := g.deliverAll()
+	var all sync.WaitGroup
+	for worker := range 8 {
+		all.Go(func() {
+			for i := range 15 {
+				name := fmt.Sprintf("%d", (worker*15+i)%40)
+				r.expect(name, []step{(*sending).deliver, loses, breaks, fails(proto.ErrRefused), fails(proto.ErrChecksum)}[(worker+i)%5])
+				u := g.take(name, fmt.Sprint("content ", (worker+i)%3, content(1, large*(i%2))))
+				switch i % 4 {
+				case 1:
+					_, _, err := g.remove(t.Context(), u.ID)
+					if err != nil {
+						t.Error(err)
+					}
+				case 2:
+					if _, err := g.retry(t.Context(), u.ID); err != nil && !errors.Is(err, errState) {
+						t.Error(err)
+					}
+				}
+			}
+		})
+	}
+	all.Wait()
+	for {
+		page, err := g.list(t.Context(), ulid.ULID{}, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var open []ulid.ULID
+		for _, u := range page {
+			if u.State == StateQueued || u.State == StateDelivering || u.State == StateWaiting {
+				open = append(open, u.ID)
+			}
+		}
+		if len(open) == 0 {
+			break
+		}
+		for _, id := range open { // do not wait for the delay
+			if _, err := g.retry(t.Context(), id); err != nil && !errors.Is(err, errState) && !errors.Is(err, errNotFound) {
+				t.Fatal(err)
+			}
+		}
+		select {
+		case <-g.events.more:
+		case <-time.After(patience):
+			t.Fatal("nothing moves")
+		}
+	}
+	stop()
+	page, err := g.list(t.Context(), ulid.ULID{}, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.twice {
+		t.Error("two of one name were sent at once")
+	}
+	stored, counts := r.stored(), map[State]int{}
+	var kept []string
+	for _, u := range page {
+		counts[u.State]++
+		body, there := stored[u.Name]
+		same := there && sum([]byte(body)) == *u.SHA256
+		switch {
+		case u.State == StateDelivered && !same:
+			t.Errorf("%s is delivered, and what is stored differs", u.Name)
+		case u.State == StateFailed && (!there || same):
+			t.Errorf("%s failed, stored %v, the same %v: %s", u.Name, there, same, *u.Error)
+		}
+		if u.State != StateDelivered && *u.Size > smallBody {
+			kept = append(kept, u.ID.String())
+		}
+	}
+	wantSpool(t, dir, kept...)
+	t.Log(counts)
+	var jobs int
+	if err := g.db.Read().QueryRow("select count(*) from jobs").Scan(&jobs); err != nil || jobs > 0 {
+		t.Errorf("%d jobs, %v; want none", jobs, err)
+	}
+}
