@@ -3,6 +3,8 @@ package gateway
 import (
 	"errors"
 	"net"
+	"net/http"
+	"strings"
 )
 
 var errNotLoopback = errors.New("other machines could reach it, and there are no tokens yet to tell who may: " +
@@ -19,4 +21,94 @@ func CheckListen(address string) error {
 		return errNotLoopback
 	}
 	return nil
+}
+
+// maxRequestHeader bounds a request's line and header; net/http refuses what is
+// much larger by itself, in words of its own.
+const maxRequestHeader = 32 << 10
+
+// contentPolicy lets the page use what the gateway serves and nothing else.
+const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; " +
+	"connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+// secure sets the header fields that keep browsers from doing more with an
+// answer than they should.
+func secure(h http.Header) {
+	h.Set("Content-Security-Policy", contentPolicy)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+}
+
+// refuse returns why a request is not answered at all, or nil.
+func refuse(r *http.Request) *refusalError {
+	switch {
+	case headerSize(r) > maxRequestHeader:
+		return &refusalError{problemKind: kindHeader, limit: maxRequestHeader, detail: "The request's address and header may have " +
+			grouped(maxRequestHeader) + " bytes together. Nothing was done. Send fewer or shorter fields; cookies of other programs on this host may be among them."}
+	case !isOurHost(r.Host):
+		return refusal(kindHost, "It answers as localhost and under loopback addresses only, so that no other site can be made to point here (DNS rebinding). Nothing was done. Use http://localhost or http://127.0.0.1 with the gateway's port.")
+	case isForeign(r):
+		return refusal(kindOrigin, "The request comes from a page of another origin. Nothing was done. Use the gateway's own page, or a program that is not a browser.")
+	}
+	return nil
+}
+
+func headerSize(r *http.Request) int {
+	size := len(r.Method) + len(r.RequestURI) + len(r.Host)
+	for key, values := range r.Header {
+		for _, v := range values {
+			size += len(key) + len(v) + len(": \r\n")
+		}
+	}
+	return size
+}
+
+// isOurHost reports whether a Host field, HOST or HOST:PORT, can only mean this
+// machine: a name that DNS resolves could have been pointed here by anybody.
+func isOurHost(host string) bool {
+	name := host
+	if h, port, err := net.SplitHostPort(host); err == nil {
+		if strings.Trim(port, "0123456789") != "" {
+			return false
+		}
+		name = h
+	} else if inner, ok := strings.CutPrefix(host, "["); ok {
+		name, ok = strings.CutSuffix(inner, "]")
+		if !ok {
+			return false
+		}
+	}
+	return strings.EqualFold(name, "localhost") || net.ParseIP(name).IsLoopback()
+}
+
+func isSafe(method string) bool {
+	return method == http.MethodGet || method == http.MethodHead
+}
+
+// isForeign reports whether a browser says that a page of another origin is
+// behind the request. A page without an origin (null) may read nothing either,
+// as no answer allows it to, but must not change anything.
+func isForeign(r *http.Request) bool {
+	for _, origin := range r.Header.Values("Origin") {
+		if origin == "null" && isSafe(r.Method) {
+			continue
+		}
+		if !strings.EqualFold(origin, scheme(r)+"://"+r.Host) {
+			return true
+		}
+	}
+	if isSafe(r.Method) {
+		return false
+	}
+	site := r.Header.Get("Sec-Fetch-Site")
+	return site == "cross-site" || site == "same-site"
+}
+
+func scheme(r *http.Request) string {
+	if r.TLS != nil {
+		return "https"
+	}
+	return "http"
 }

@@ -1,0 +1,275 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http/httptest"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"ferry/proto"
+)
+
+// fakeCore is uploads in memory. What it does wrong on demand is in fail.
+type fakeCore struct {
+	limit int64
+	fail  map[string]error // by the name of the method; a panic for errPanic
+	began chan struct{}    // gets a value when add begins, if not nil
+
+	mu   sync.Mutex
+	kept []Upload // oldest first; guarded by mu
+	lost []string // names that were added and not committed; guarded by mu
+}
+
+var errPanic = errors.New("panic")
+
+func (c *fakeCore) fails(method string) error {
+	err := c.fail[method]
+	if errors.Is(err, errPanic) {
+		panic("the fake was told to")
+	}
+	return err
+}
+
+func (c *fakeCore) find(id ulid.ULID) (int, error) {
+	i := slices.IndexFunc(c.kept, func(u Upload) bool { return u.ID == id })
+	if i < 0 {
+		return 0, errNotFound
+	}
+	return i, nil
+}
+
+func (c *fakeCore) get(_ context.Context, id ulid.ULID) (Upload, error) {
+	if err := c.fails("get"); err != nil {
+		return Upload{}, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i, err := c.find(id)
+	if err != nil {
+		return Upload{}, err
+	}
+	return c.kept[i], nil
+}
+
+func (c *fakeCore) list(_ context.Context, before ulid.ULID, limit int) ([]Upload, error) {
+	if err := c.fails("list"); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var page []Upload
+	for _, u := range slices.Backward(c.kept) {
+		if (before == ulid.ULID{} || u.ID.Compare(before) < 0) && len(page) < limit {
+			page = append(page, u)
+		}
+	}
+	return page, nil
+}
+
+func (c *fakeCore) remove(_ context.Context, id ulid.ULID) (Upload, bool, error) {
+	if err := c.fails("remove"); err != nil {
+		return Upload{}, false, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i, err := c.find(id)
+	if err != nil {
+		return Upload{}, false, err
+	}
+	if c.kept[i].State == StateCancelled {
+		c.kept = slices.Delete(c.kept, i, i+1)
+		return Upload{}, true, nil
+	}
+	c.kept[i].State = StateCancelled
+	return c.kept[i], false, nil
+}
+
+func (c *fakeCore) retry(_ context.Context, id ulid.ULID) (Upload, error) {
+	if err := c.fails("retry"); err != nil {
+		return Upload{}, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i, err := c.find(id)
+	if err != nil {
+		return Upload{}, err
+	}
+	if c.kept[i].State != StateCancelled {
+		return Upload{}, errState
+	}
+	c.kept[i].State = StateQueued
+	return c.kept[i], nil
+}
+
+func (c *fakeCore) ready(context.Context) error { return c.fails("ready") }
+
+func (c *fakeCore) receive(ctx context.Context) receiver {
+	return &fakeReception{core: c, ctx: ctx}
+}
+
+type fakeReception struct {
+	core  *fakeCore
+	ctx   context.Context
+	files []Upload
+}
+
+func (r *fakeReception) add(name proto.FileName, declared int64, body io.Reader) (int, error) {
+	if r.core.began != nil {
+		r.core.began <- struct{}{}
+	}
+	if err := r.core.fails("add"); err != nil {
+		return 0, err
+	}
+	sum := sha256.New()
+	n, err := io.Copy(sum, io.LimitReader(body, r.core.limit+1))
+	switch {
+	case err != nil:
+		return 0, err
+	case n > r.core.limit:
+		return 0, proto.ErrTooLarge
+	case declared >= 0 && n != declared:
+		return 0, errLength
+	}
+	u := sample(ulid.Make().String())
+	u.Name, u.Size, u.SHA256 = name.String(), &n, new(hex.EncodeToString(sum.Sum(nil)))
+	r.files = append(r.files, u)
+	return len(r.files) - 1, nil
+}
+
+func (r *fakeReception) rename(i int, name proto.FileName) { r.files[i].Name = name.String() }
+
+func (r *fakeReception) commit() ([]Upload, error) {
+	if err := r.core.fails("commit"); err != nil {
+		return nil, err
+	}
+	r.core.mu.Lock()
+	defer r.core.mu.Unlock()
+	r.core.kept = append(r.core.kept, r.files...)
+	files := r.files
+	r.files = nil
+	return files, nil
+}
+
+func (r *fakeReception) abort() {
+	r.core.mu.Lock()
+	defer r.core.mu.Unlock()
+	for _, f := range r.files {
+		r.core.lost = append(r.core.lost, f.Name)
+	}
+	r.files = nil
+}
+
+// sample is a queued upload.
+func sample(id string) Upload {
+	at := time.Date(2026, 3, 14, 15, 9, 26, 535897000, time.UTC)
+	return Upload{
+		ID: ulid.MustParseStrict(id), Name: "a.txt", Size: new(int64(1)), State: StateQueued,
+		SHA256: new(hex.EncodeToString(make([]byte, sha256.Size))), Cksum: new(uint32(1)),
+		Destination: "v3://127.0.0.1:1256", CreatedAt: at, UpdatedAt: at,
+	}
+}
+
+// testAPI serves the handlers on loopback.
+type testAPI struct {
+	api *httpAPI
+	url string
+	log *lockedBuffer
+}
+
+// newTestAPI serves a on loopback and checks all it answers.
+func newTestAPI(t testing.TB, a *httpAPI) *testAPI {
+	s := &testAPI{api: a, log: &lockedBuffer{}}
+	a.log = slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	srv := httptest.NewUnstartedServer(checked(t, a.around(a.routes())))
+	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	srv.Start()
+	t.Cleanup(srv.Close)
+	s.url = srv.URL
+	return s
+}
+
+// fakeAPI is a testAPI in front of a fakeCore.
+type fakeAPI struct {
+	*testAPI
+	core *fakeCore
+}
+
+func newFakeAPI(t testing.TB, changes ...func(*httpAPI, *fakeCore)) *fakeAPI {
+	t.Helper()
+	core := &fakeCore{limit: 1 << 20, fail: map[string]error{}}
+	a := newHTTPAPI(core, core.receive, core.limit)
+	a.version = "v0.0.0-test"
+	for _, change := range changes {
+		change(a, core)
+	}
+	a.limit = core.limit
+	return &fakeAPI{newTestAPI(t, a), core}
+}
+
+// names are those of the uploads kept, oldest first.
+func (f *fakeAPI) names() []string {
+	f.core.mu.Lock()
+	defer f.core.mu.Unlock()
+	var names []string
+	for _, u := range f.core.kept {
+		names = append(names, u.Name)
+	}
+	return names
+}
+
+// forBoth runs a test in front of a fake core and of a real Gateway that nobody
+// delivers from.
+func forBoth(t *testing.T, test func(t *testing.T, s *testAPI)) {
+	t.Run("fake", func(t *testing.T) { test(t, newFakeAPI(t).testAPI) })
+	t.Run("real", func(t *testing.T) { test(t, newRealAPI(t)) })
+}
+
+func newRealAPI(t testing.TB) *testAPI {
+	t.Helper()
+	to, err := proto.ParseDestination("v3://127.0.0.1:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	name, err := proto.ParseClientName("test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := Open(t.Context(), Config{Data: t.TempDir(), To: to, Name: name, Version: "v0.0.0-test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := g.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return newTestAPI(t, g.httpAPI())
+}
+
+// lockedBuffer is what a log is written to while it is read.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer // guarded by mu
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}

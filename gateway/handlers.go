@@ -1,0 +1,385 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"mime"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/oklog/ulid/v2"
+
+	"ferry/proto"
+)
+
+const (
+	defaultPage = 100
+	maxPage     = 500
+)
+
+// uploadList answers more than one upload.
+type uploadList struct {
+	Uploads []Upload `json:"uploads"`
+}
+
+// postUploads takes files in.
+//
+//	@Summary		Send files
+//	@ID				postUploads
+//	@Tags			uploads
+//	@Produce	json
+//	@Description	Takes one file as the body itself, or one or many as a form. The answer comes once all of them are durable and will be delivered; if it is an error, none was kept.
+//	@Description
+//	@Description	`curl --data-binary @app.tar.gz 'http://127.0.0.1:8080/uploads?name=app.tar.gz'`
+//	@Description
+//	@Description	`curl -F file=@app.tar.gz http://127.0.0.1:8080/uploads`
+//	@Description
+//	@Description	A file that is larger than the destination can take is refused before its body is read: send `Expect: 100-continue` to be told before sending it. A body must not stay silent for 30 seconds.
+//	@Description
+//	@Description	A form that a browser sends by itself, without a script, is answered with 303 to the page.
+//	@Param			name				query	string	false	"The file's name: 1 to 255 bytes of UTF-8 without slashes, back-slashes and control characters. It goes before every other name that the request has."	maxLength(255)	example(app.tar.gz)
+//	@Param			Content-Disposition	header	string	false	"The name of a raw body in `filename`, or in `filename*` of RFC 8187, if the query has none"	example(attachment; filename="app.tar.gz")
+//	@Success		202	{object}	Upload	"Durable; it will be delivered. A form is answered with a list."
+//	@Header			202	{string}	Location	"The upload's address; of several, the first's"
+//	@Success		303	"The form came from a page without a script"
+//	@Header			303	{string}	Location	"The page"
+//	@Failure		400	{object}	problem	"The name, the form or the query cannot be read, or the body did not arrive whole"
+//	@Failure		408	{object}	problem	"The body came too slowly"
+//	@Failure		409	{object}	problem	"Somebody cancelled the upload while it came in"
+//	@Failure		411	{object}	problem	"Neither Content-Length nor Transfer-Encoding was sent"
+//	@Failure		413	{object}	problem	"The destination does not take so large a file, or the form has too much in it"
+//	@Failure		415	{object}	problem	"The body is encoded in a way that is not taken"
+//	@Failure		503	{object}	problem	"Too many uploads are coming in, or the gateway is being stopped"
+//	@Header			503	{integer}	Retry-After	"When to try again, in seconds"
+//	@Failure		507	{object}	problem	"No room is left to keep the file"
+//	@Router			/uploads [post]
+func (a *httpAPI) postUploads(x *exchange, r *http.Request) error {
+	select {
+	case a.slots <- struct{}{}:
+		defer func() { <-a.slots }()
+	default:
+		f := refusal(kindBusy, "%d uploads come in at once, which is the limit. Nothing of this request was kept. Try again in a moment.", cap(a.slots))
+		f.retryAfter = 1
+		return f
+	}
+	if err := checkCoding(r); err != nil {
+		return err
+	}
+	mediaType, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	switch {
+	case strings.HasPrefix(mediaType, "multipart/") && mediaType != "multipart/form-data":
+		return refusal(kindEncoding, "Of the multipart types only multipart/form-data is taken, this is %.60s. Nothing was kept. Send a form, or a single file as application/octet-stream.", mediaType)
+	case mediaType == "multipart/form-data" && err != nil:
+		return refusal(kindForm, "Its Content-Type cannot be read: %v. Nothing was kept.", err)
+	case mediaType == "multipart/form-data":
+		return a.postForm(x, r, params["boundary"])
+	}
+	return a.postRaw(x, r)
+}
+
+func (a *httpAPI) postRaw(x *exchange, r *http.Request) error {
+	name, err := rawName(r)
+	if err != nil {
+		return err
+	}
+	if r.ContentLength > a.limit {
+		return tooLargeRefusal(r.ContentLength, a.limit)
+	}
+	in := a.receive(r.Context())
+	defer in.abort()
+	if _, err := in.add(name, r.ContentLength, r.Body); err != nil {
+		return err
+	}
+	kept, err := in.commit()
+	if err != nil {
+		return err
+	}
+	x.Header().Set("Location", address(kept[0]))
+	x.json(http.StatusAccepted, "application/json", kept[0])
+	return nil
+}
+
+func (a *httpAPI) postForm(x *exchange, r *http.Request, boundary string) error {
+	name, err := queryName(r)
+	if err != nil {
+		return err
+	}
+	in := a.receive(r.Context())
+	defer in.abort()
+	if err := readForm(x.body, boundary, name, in); err != nil {
+		return err
+	}
+	kept, err := in.commit()
+	if err != nil {
+		return err
+	}
+	if isNavigation(r) {
+		x.Header().Set("Location", "/")
+		x.WriteHeader(http.StatusSeeOther)
+		return nil
+	}
+	x.Header().Set("Location", address(kept[0]))
+	x.json(http.StatusAccepted, "application/json", uploadList{kept})
+	return nil
+}
+
+func address(u Upload) string { return "/uploads/" + u.ID.String() }
+
+// isNavigation reports whether a browser sent the form by itself, and shows
+// what it is answered.
+func isNavigation(r *http.Request) bool {
+	return r.Header.Get("Sec-Fetch-Mode") == "navigate" && strings.Contains(r.Header.Get("Accept"), "text/html")
+}
+
+// checkCoding wants a body that is what it says, of a length that was said or
+// that ends by itself.
+func checkCoding(r *http.Request) error {
+	if coding := r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
+		return refusal(kindEncoding, "Its Content-Encoding is %.60s, and bodies are kept as they come. Nothing was kept. Send the file itself without Content-Encoding; a compressed file is a file like any other.", coding)
+	}
+	if r.ContentLength == 0 && len(r.Header.Values("Content-Length")) == 0 && len(r.TransferEncoding) == 0 {
+		return refusal(kindLength, "Without Content-Length or Transfer-Encoding it cannot be told from a request whose body was forgotten. Nothing was kept. Send Content-Length: 0 for an empty file; with curl use --data-binary @FILE or -F file=@FILE.")
+	}
+	return nil
+}
+
+// rawName is the name of the file that the body is.
+func rawName(r *http.Request) (proto.FileName, error) {
+	name, err := queryName(r)
+	if err != nil {
+		return proto.FileName{}, err
+	}
+	if name != nil {
+		return *name, nil
+	}
+	disposition := r.Header.Get("Content-Disposition")
+	if disposition == "" {
+		return proto.FileName{}, missingName(r)
+	}
+	_, params, err := mime.ParseMediaType(disposition)
+	if err != nil {
+		return proto.FileName{}, refusal(kindName, `Content-Disposition cannot be read: %v. Nothing was kept. Write it as attachment; filename="app.tar.gz", or put ?name=app.tar.gz into the address.`, err)
+	}
+	given, ok := params["filename"]
+	if !ok {
+		return proto.FileName{}, missingName(r)
+	}
+	return proto.ParseFileName(given)
+}
+
+func missingName(r *http.Request) error {
+	return refusal(kindName, "The request does not say what the file is called. Nothing was kept. Put the name into the address, percent-encoded: curl --data-binary @app.tar.gz 'http://%s/uploads?name=app.tar.gz'", r.Host)
+}
+
+// queryName is the name that the address gives, nil if it gives none.
+func queryName(r *http.Request) (*proto.FileName, error) {
+	q, err := query(r)
+	if err != nil || !q.Has("name") {
+		return nil, err
+	}
+	if len(q["name"]) > 1 {
+		return nil, refusal(kindName, "The address has more than one name. Nothing was kept. Give one.")
+	}
+	name, err := proto.ParseFileName(q.Get("name"))
+	return &name, err
+}
+
+// query is the address's, which must not have parts that cannot be read: what
+// was meant by them would be lost without a word.
+func query(r *http.Request) (url.Values, error) {
+	q, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, refusal(kindParameter, "The address's query cannot be read: %v. Nothing was done. Percent-encode what is not a letter or a digit: %% is %%25, ; is %%3B.", err)
+	}
+	return q, nil
+}
+
+// listUploads lists uploads.
+//
+//	@Summary		List uploads
+//	@ID				listUploads
+//	@Tags			uploads
+//	@Produce	json
+//	@Description	Newest first, those that are coming in included. Follow `Link` to older ones.
+//	@Param			limit	query	integer	false	"How many"	minimum(1)	maximum(500)	default(100)
+//	@Param			before	query	string	false	"Start after (older than) the upload with this id"	example(01K62Q3V7N5CW0M8DJ4RXEBZ9T)
+//	@Success		200	{object}	uploadList	"The uploads"
+//	@Header			200	{string}	Link	"The page of older ones, with rel=\"next\", if there are any"
+//	@Failure		400	{object}	problem	"A parameter has a value that is not allowed"
+//	@Router			/uploads [get]
+func (a *httpAPI) listUploads(x *exchange, r *http.Request) error {
+	before, limit, err := pageParameters(r)
+	if err != nil {
+		return err
+	}
+	page, err := a.core.list(r.Context(), before, limit+1) // one more tells whether there are more
+	if err != nil {
+		return err
+	}
+	if len(page) > limit {
+		page = page[:limit]
+		next := url.Values{"limit": {strconv.Itoa(limit)}, "before": {page[limit-1].ID.String()}}
+		x.Header().Set("Link", fmt.Sprintf(`</uploads?%s>; rel="next"`, next.Encode()))
+	}
+	if page == nil {
+		page = []Upload{}
+	}
+	x.json(http.StatusOK, "application/json", uploadList{page})
+	return nil
+}
+
+func pageParameters(r *http.Request) (before ulid.ULID, limit int, err error) {
+	q, err := query(r)
+	if err != nil {
+		return ulid.ULID{}, 0, err
+	}
+	limit = defaultPage
+	if q.Has("limit") {
+		limit, err = strconv.Atoi(q.Get("limit"))
+		if err != nil || limit < 1 || limit > maxPage {
+			return ulid.ULID{}, 0, refusal(kindParameter, "limit is %.40q; it is a whole number from 1 to %d.", q.Get("limit"), maxPage)
+		}
+	}
+	if q.Has("before") {
+		if before, err = ulid.ParseStrict(q.Get("before")); err != nil {
+			return ulid.ULID{}, 0, refusal(kindParameter, "before is %.40q; it is the id of an upload, such as the last one of the page before.", q.Get("before"))
+		}
+	}
+	return before, limit, nil
+}
+
+// uploadID is the id in the address; what is none names no upload.
+func uploadID(r *http.Request) (ulid.ULID, error) {
+	id, err := ulid.ParseStrict(chi.URLParam(r, "id"))
+	if err != nil {
+		return ulid.ULID{}, errNotFound
+	}
+	return id, nil
+}
+
+// getUpload shows one upload.
+//
+//	@Summary	Show an upload
+//	@ID			getUpload
+//	@Tags		uploads
+//	@Produce	json
+//	@Param		id	path		string	true	"The upload's id"
+//	@Success	200	{object}	Upload	"The upload as it stands"
+//	@Failure	404	{object}	problem	"There is no such upload"
+//	@Router		/uploads/{id} [get]
+func (a *httpAPI) getUpload(x *exchange, r *http.Request) error {
+	id, err := uploadID(r)
+	if err != nil {
+		return err
+	}
+	u, err := a.core.get(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	x.json(http.StatusOK, "application/json", u)
+	return nil
+}
+
+// deleteUpload cancels or forgets an upload.
+//
+//	@Summary		Cancel or forget an upload
+//	@ID				deleteUpload
+//	@Tags			uploads
+//	@Produce	json
+//	@Description	Cancels an upload that is under way and answers what it is then: it may have been delivered meanwhile. Forgets one that is delivered, failed or cancelled; what the destination holds stays there.
+//	@Param			id	path		string	true	"The upload's id"
+//	@Success		200	{object}	Upload	"No longer under way: cancelled, or delivered meanwhile"
+//	@Success		204	"Forgotten"
+//	@Failure		404	{object}	problem	"There is no such upload"
+//	@Router			/uploads/{id} [delete]
+func (a *httpAPI) deleteUpload(x *exchange, r *http.Request) error {
+	id, err := uploadID(r)
+	if err != nil {
+		return err
+	}
+	u, gone, err := a.core.remove(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	if gone {
+		x.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	x.json(http.StatusOK, "application/json", u)
+	return nil
+}
+
+// retryUpload queues an upload again.
+//
+//	@Summary		Try again now
+//	@ID				retryUpload
+//	@Tags			uploads
+//	@Produce	json
+//	@Description	Queues an upload that failed, was cancelled or waits for its next attempt, at once.
+//	@Param			id	path		string	true	"The upload's id"
+//	@Success		202	{object}	Upload	"Queued"
+//	@Failure		404	{object}	problem	"There is no such upload"
+//	@Failure		409	{object}	problem	"It is under way or delivered, or its bytes are gone"
+//	@Router			/uploads/{id}/retry [post]
+func (a *httpAPI) retryUpload(x *exchange, r *http.Request) error {
+	id, err := uploadID(r)
+	if err != nil {
+		return err
+	}
+	u, err := a.core.retry(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	x.json(http.StatusAccepted, "application/json", u)
+	return nil
+}
+
+// health says that the process answers.
+type health struct {
+	Status  string `json:"status" enums:"ok"`
+	Version string `json:"version" example:"v1.0.0"` // of the program
+}
+
+// health answers as long as the process is alive.
+//
+//	@Summary	Is the process alive?
+//	@ID			health
+//	@Tags		service
+//	@Produce	json
+//	@Success	200	{object}	health	"It is"
+//	@Router		/healthz [get]
+func (a *httpAPI) health(x *exchange, _ *http.Request) error {
+	x.json(http.StatusOK, "application/json", health{Status: "ok", Version: a.version})
+	return nil
+}
+
+// readiness says that uploads are taken.
+type readiness struct {
+	Status string `json:"status" enums:"ready"`
+}
+
+// readiness answers whether uploads are taken.
+//
+//	@Summary	Are uploads taken?
+//	@ID			readiness
+//	@Tags		service
+//	@Produce	json
+//	@Success	200	{object}	readiness	"They are"
+//	@Failure	503	{object}	problem		"They are not"
+//	@Router		/readyz [get]
+func (a *httpAPI) readiness(x *exchange, r *http.Request) error {
+	err := a.core.ready(r.Context())
+	if err == nil {
+		x.json(http.StatusOK, "application/json", readiness{Status: "ready"})
+		return nil
+	}
+	f := refusal(kindNotReady, "Its database does not answer as it should; the log says more. Uploads accepted before are kept.")
+	if errors.Is(err, errSpoolFull) {
+		f.detail = "No room is left to keep what comes in. Uploads accepted before are safe and go on. Make room on the gateway's disk."
+	}
+	f.err = err
+	return f
+}

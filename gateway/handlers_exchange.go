@@ -1,0 +1,198 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// writeTimeout bounds each write of an answer.
+	writeTimeout = 30 * time.Second
+	// leaveTimeout is for the sender of a body that was refused to notice.
+	leaveTimeout = time.Second
+)
+
+// An exchange is one request and its answer. It keeps a deadline on every read
+// of the request's body and every write of the answer.
+type exchange struct {
+	http.ResponseWriter
+	control *http.ResponseController
+	id      string
+	body    *body
+	status  int   // 0 until the answer has begun
+	err     error // why it is not the answer that was asked for
+}
+
+// begin makes the exchange of a request and the request that handlers see.
+func (a *httpAPI) begin(w http.ResponseWriter, r *http.Request) (*exchange, *http.Request) {
+	x := &exchange{ResponseWriter: w, control: http.NewResponseController(w), id: rand.Text()}
+	x.body = &body{src: r.Body, control: x.control, stall: a.stall, left: a.stall, rate: a.rate, ended: r.ContentLength == 0}
+	if !x.body.ended {
+		// For what the server itself reads of a body that no handler wants.
+		_ = x.control.SetReadDeadline(time.Now().Add(a.stall))
+	}
+	// A deadline of the request before on this connection would end "100 Continue".
+	x.extend()
+	copied := *r
+	copied.Body = x.body
+	return x, &copied
+}
+
+// extend gives the next write its time.
+func (x *exchange) extend() {
+	// It fails on a connection that is gone, and so does the write then.
+	_ = x.control.SetWriteDeadline(time.Now().Add(writeTimeout))
+}
+
+// Unwrap is for http.ResponseController.
+func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
+
+// WriteHeader begins the answer.
+func (x *exchange) WriteHeader(status int) {
+	if x.status == 0 {
+		x.status = status
+	}
+	x.extend()
+	x.ResponseWriter.WriteHeader(status)
+}
+
+func (x *exchange) Write(p []byte) (int, error) {
+	if x.status == 0 {
+		x.status = http.StatusOK
+	}
+	x.extend()
+	return x.ResponseWriter.Write(p)
+}
+
+// around is what every request passes through.
+func (a *httpAPI) around(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		started := time.Now()
+		x, r := a.begin(w, r)
+		h := x.Header()
+		h.Set("X-Request-Id", x.id)
+		secure(h)
+		defer a.finish(x, r, started)
+		if f := refuse(r); f != nil {
+			a.fail(x, r, f)
+			return
+		}
+		next.ServeHTTP(x, r)
+	})
+}
+
+// finish answers for a handler that panicked, and logs the exchange.
+func (a *httpAPI) finish(x *exchange, r *http.Request, started time.Time) {
+	broken := false
+	if v := recover(); v != nil && v != http.ErrAbortHandler {
+		a.log.Error("handler panicked", "request", x.id, "err", fmt.Sprint(v), "stack", string(debug.Stack()))
+		if broken = x.status != 0; !broken {
+			a.fail(x, r, fmt.Errorf("panic: %v", v))
+		}
+	} else if v != nil {
+		broken = true
+	}
+	attrs := []slog.Attr{
+		slog.String("request", x.id), slog.String("method", r.Method), slog.String("path", r.URL.Path),
+		slog.Int("status", x.status), slog.Duration("took", time.Since(started)),
+	}
+	if x.err != nil {
+		attrs = append(attrs, slog.Any("err", x.err))
+	}
+	a.log.LogAttrs(context.WithoutCancel(r.Context()), level(r, x), "answered", attrs...)
+	if broken { // half an answer must not look like a whole one
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// level keeps what is asked all the time out of the usual log.
+func level(r *http.Request, x *exchange) slog.Level {
+	switch {
+	case x.status == http.StatusInternalServerError:
+		return slog.LevelError
+	case x.status > http.StatusInternalServerError:
+		return slog.LevelWarn
+	case x.err == nil && isSafe(r.Method):
+		return slog.LevelDebug
+	}
+	return slog.LevelInfo
+}
+
+// bodyError says that the request's body could not be read.
+type bodyError struct{ err error }
+
+func (e *bodyError) Error() string { return "read request: " + e.err.Error() }
+
+func (e *bodyError) Unwrap() error { return e.err }
+
+// body is a request's body with a rolling deadline. Its sender has stall in
+// hand to be silent; what is used up is earned again by bytes, at rate. So
+// neither silence nor a trickle holds a connection for longer than the bytes
+// that came are worth.
+type body struct {
+	src     io.ReadCloser
+	control *http.ResponseController
+	stall   time.Duration
+	rate    int64 // bytes a second
+
+	left        time.Duration
+	err         error
+	begun       bool // something was asked of its sender
+	ended       bool // nothing is left to read
+	interrupted atomic.Bool
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	if b.err != nil {
+		return 0, b.err
+	}
+	b.begun = true
+	started := time.Now()
+	if err := b.control.SetReadDeadline(started.Add(b.left)); err != nil {
+		return 0, fmt.Errorf("set read deadline: %w", err)
+	}
+	if b.interrupted.Load() {
+		b.Interrupt() // it came before the deadline was set
+	}
+	n, err := b.src.Read(p)
+	earned := time.Duration(n) * time.Second / time.Duration(b.rate)
+	b.left = min(b.stall, b.left-time.Since(started)+earned)
+	switch {
+	case errors.Is(err, io.EOF):
+		b.err, b.ended = io.EOF, true
+		// The server watches the connection from now on, for its client to leave.
+		_ = b.control.SetReadDeadline(time.Time{})
+	case err != nil:
+		b.err = &bodyError{err}
+	}
+	return n, b.err
+}
+
+// Close leaves closing to the server.
+func (b *body) Close() error { return nil }
+
+// leave bounds how long the server goes on reading a body that was refused, so
+// that its sender gets to see the answer before the connection ends: not at all
+// if the sender waits to be asked for it.
+func (b *body) leave(expected bool) {
+	wait := leaveTimeout
+	if expected && !b.begun {
+		wait = 0
+	}
+	_ = b.control.SetReadDeadline(time.Now().Add(wait))
+}
+
+// Interrupt ends a Read that waits and every later one. It may be called from
+// any goroutine.
+func (b *body) Interrupt() {
+	b.interrupted.Store(true)
+	_ = b.control.SetReadDeadline(time.Unix(1, 0))
+}

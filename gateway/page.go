@@ -1,0 +1,100 @@
+package gateway
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"io/fs"
+	"net/http"
+	"path"
+	"time"
+
+	"ferry/web"
+)
+
+// mediaTypes are those of the page's files: what the system knows of extensions
+// differs from one to the next.
+var mediaTypes = map[string]string{
+	".css":  "text/css; charset=utf-8",
+	".html": "text/html; charset=utf-8",
+	".ico":  "image/x-icon",
+	".js":   "text/javascript; charset=utf-8",
+	".png":  "image/png",
+	".svg":  "image/svg+xml",
+	".txt":  "text/plain; charset=utf-8",
+	".yaml": "application/yaml",
+}
+
+// A static is a file that is part of the program.
+type static struct {
+	content   []byte
+	mediaType string
+	etag      string
+}
+
+// staticFiles are the page's files by the paths of their URLs.
+func staticFiles() map[string]static {
+	files := map[string]static{}
+	err := fs.WalkDir(web.Files(), ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		content, err := fs.ReadFile(web.Files(), name)
+		files["/"+name] = newStatic(name, content)
+		return err
+	})
+	if err != nil {
+		panic("internal error: " + err.Error()) // the files are embedded
+	}
+	files["/"] = files["/index.html"]
+	delete(files, "/index.html")
+	return files
+}
+
+func newStatic(name string, content []byte) static {
+	sum := sha256.Sum256(content)
+	mediaType, ok := mediaTypes[path.Ext(name)]
+	if !ok {
+		mediaType = "application/octet-stream"
+	}
+	return static{content, mediaType, `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`}
+}
+
+// serve lets browsers keep the file and ask each time whether it is still the
+// one: its address says nothing of its version.
+func (f static) serve(x *exchange, r *http.Request) error {
+	h := x.Header()
+	h.Set("Content-Type", f.mediaType)
+	h.Set("ETag", f.etag)
+	h.Set("Cache-Control", "no-cache")
+	http.ServeContent(x, r, "", time.Time{}, bytes.NewReader(f.content))
+	return nil
+}
+
+// getPage is the page.
+//
+//	@Summary	The page
+//	@ID			getPage
+//	@Tags		service
+//	@Produce	html
+//	@Success	200	{string}	string	"The page, on which files can be sent and followed"
+//	@Header		200	{string}	ETag	"Its version"
+//	@Success	304	"It is the one that If-None-Match names"
+//	@Header		304	{string}	ETag	"Its version"
+//	@Router		/ [get]
+func (a *httpAPI) getPage(x *exchange, r *http.Request) error { return a.static["/"].serve(x, r) }
+
+// getDescription is the description of the API.
+//
+//	@Summary	This description
+//	@ID			getDescription
+//	@Tags		service
+//	@Produce	application/yaml
+//	@Success	200	{string}	string	"OpenAPI 3.1"
+//	@Header		200	{string}	ETag	"Its version"
+//	@Success	304	"It is the one that If-None-Match names"
+//	@Header		304	{string}	ETag	"Its version"
+//	@Router		/openapi.yaml [get]
+func (a *httpAPI) getDescription(x *exchange, r *http.Request) error {
+	return a.description.serve(x, r)
+}

@@ -1,0 +1,194 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+
+	"ferry/proto"
+)
+
+// problem is an answer that is not the one hoped for, as RFC 9457 has it.
+type problem struct {
+	// Names the kind of problem; it stays the same and can be tested for.
+	Type string `json:"type" format:"uri-reference" example:"/problems/too-large"`
+	// What kind of problem it is, in a few words.
+	Title string `json:"title" example:"The file is too large for the destination"`
+	// The answer's status code.
+	Status int `json:"status" minimum:"400" maximum:"599" example:"413"`
+	// What happened, what is kept, and what to do.
+	Detail string `json:"detail" example:"The file has 600,000,000 bytes; the destination takes at most 517,857,567 in one file. Nothing was kept. Send it in parts."`
+	// Names this request in the gateway's log, as X-Request-Id does.
+	RequestID string `json:"request_id" example:"4TQ7LJ2XRVNSX6KDKQZPHGZB3M"`
+	// The file's size in bytes, where that is the problem and known.
+	Size int64 `json:"size,omitempty" example:"600000000"`
+	// The limit that was passed, in bytes or pieces, where there is one.
+	Limit int64 `json:"limit,omitempty" example:"517857567"`
+}
+
+const problemType = "application/problem+json"
+
+// A problemKind has a name that is part of the API.
+type problemKind struct {
+	name   string
+	status int
+	title  string
+}
+
+var (
+	kindParameter  = problemKind{"parameter", http.StatusBadRequest, "A parameter has a value that is not allowed"}
+	kindName       = problemKind{"name", http.StatusBadRequest, "The file needs a name that can be stored"}
+	kindForm       = problemKind{"form", http.StatusBadRequest, "The form cannot be read"}
+	kindNoFile     = problemKind{"no-file", http.StatusBadRequest, "The form has no file"}
+	kindIncomplete = problemKind{"incomplete", http.StatusBadRequest, "The request's body did not arrive whole"}
+	kindOrigin     = problemKind{"origin", http.StatusForbidden, "Other sites must not use this gateway"}
+	kindNotFound   = problemKind{"not-found", http.StatusNotFound, "There is nothing at this address"}
+	kindMethod     = problemKind{"method", http.StatusMethodNotAllowed, "The method is not possible at this address"}
+	kindSlow       = problemKind{"slow", http.StatusRequestTimeout, "The request's body came too slowly"}
+	kindState      = problemKind{"state", http.StatusConflict, "Not possible as the upload stands"}
+	kindCancelled  = problemKind{"cancelled", http.StatusConflict, "The upload was cancelled"}
+	kindLength     = problemKind{"length", http.StatusLengthRequired, "The request does not say how long its body is"}
+	kindTooLarge   = problemKind{"too-large", http.StatusRequestEntityTooLarge, "The file is too large for the destination"}
+	kindTooMany    = problemKind{"too-many", http.StatusRequestEntityTooLarge, "The form has too much in it"}
+	kindEncoding   = problemKind{"encoding", http.StatusUnsupportedMediaType, "The body is in a form that is not taken"}
+	kindHost       = problemKind{"host", http.StatusMisdirectedRequest, "The gateway does not answer under this name"}
+	kindHeader     = problemKind{"header", http.StatusRequestHeaderFieldsTooLarge, "The request's header is too large"}
+	kindInternal   = problemKind{"internal", http.StatusInternalServerError, "Internal error"}
+	kindBusy       = problemKind{"busy", http.StatusServiceUnavailable, "Too many uploads are coming in"}
+	kindStopping   = problemKind{"stopping", http.StatusServiceUnavailable, "The gateway is being stopped"}
+	kindNotReady   = problemKind{"not-ready", http.StatusServiceUnavailable, "The gateway cannot take uploads"}
+	kindFull       = problemKind{"full", http.StatusInsufficientStorage, "The gateway has no room left"}
+)
+
+// A refusalError is an error that whoever asked is told as it is.
+type refusalError struct {
+	problemKind
+	detail      string
+	size, limit int64
+	retryAfter  int   // seconds
+	err         error // for the log
+}
+
+func (f *refusalError) Error() string { return f.title + ": " + f.detail }
+
+func (f *refusalError) Unwrap() error { return f.err }
+
+func refusal(k problemKind, format string, args ...any) *refusalError {
+	return &refusalError{problemKind: k, detail: fmt.Sprintf(format, args...)}
+}
+
+// tooLargeRefusal says so with numbers; size is negative if it is not known.
+func tooLargeRefusal(size, limit int64) *refusalError {
+	f := &refusalError{problemKind: kindTooLarge, limit: limit}
+	has := "The file has more bytes than the destination takes, " + grouped(limit) + " in one file."
+	if size >= 0 {
+		f.size = size
+		has = fmt.Sprintf("The file has %s bytes; the destination takes at most %s in one file.", grouped(size), grouped(limit))
+	}
+	f.detail = has + " Nothing of this request was kept. Send it in parts."
+	return f
+}
+
+// grouped writes a number as people read it: 517,857,567.
+func grouped(n int64) string {
+	digits := strconv.FormatInt(n, 10)
+	var b strings.Builder
+	for i, d := range digits {
+		if i > 0 && (len(digits)-i)%3 == 0 {
+			b.WriteByte(',')
+		}
+		b.WriteRune(d)
+	}
+	return b.String()
+}
+
+// explain makes of an error what whoever asked may know of it.
+func (a *httpAPI) explain(r *http.Request, err error) *refusalError {
+	if f, ok := errors.AsType[*refusalError](err); ok {
+		return f
+	}
+	f := a.known(r, err)
+	f.err = err
+	return f
+}
+
+func (a *httpAPI) known(r *http.Request, err error) *refusalError {
+	switch {
+	case errors.Is(err, errNotFound):
+		return refusal(kindNotFound, "There is no such upload. It may have been forgotten; GET /uploads lists those that there are.")
+	case errors.Is(err, errState):
+		return refusal(kindState, "Only an upload that failed, was cancelled or waits can be tried again, and only while its bytes are kept. Nothing was changed. GET it to see how it stands; send the file again if it has to be delivered once more.")
+	case errors.Is(err, errSpoolFull):
+		return refusal(kindFull, "No room is left to keep what comes in. Nothing of this request was kept; uploads accepted before are safe and go on. Try again when some have been delivered, or make room on the gateway's disk.")
+	case errors.Is(err, errInterrupted):
+		return refusal(kindCancelled, "Somebody cancelled it while its bytes came in. Nothing of this request was kept. Send it again if that was a mistake.")
+	case errors.Is(err, errTooManyFiles):
+		return &refusalError{problemKind: kindTooMany, limit: maxFiles, detail: fmt.Sprintf("A form may have %s files at most. Nothing of this request was kept. Send the files in several requests.", grouped(maxFiles))}
+	case errors.Is(err, proto.ErrTooLarge):
+		return tooLargeRefusal(-1, a.limit)
+	case errors.Is(err, proto.ErrName):
+		return nameRefusal(err)
+	case errors.Is(err, errGivenBack):
+		return refusal(kindStopping, "It had no time left to take the whole request. Nothing of this request was kept. Send it again when the gateway runs.")
+	}
+	return a.transport(r, err)
+}
+
+// transport judges errors that come of how the request was sent, and the rest.
+func (a *httpAPI) transport(r *http.Request, err error) *refusalError {
+	broken, fromBody := errors.AsType[*bodyError](err)
+	switch {
+	case fromBody && errors.Is(broken, os.ErrDeadlineExceeded):
+		return refusal(kindSlow, "For %v, less came than %s bytes a second. Nothing of this request was kept. Send it again over a better connection.", a.stall, grouped(a.rate))
+	case fromBody, errors.Is(err, errLength), errors.Is(err, io.ErrUnexpectedEOF), r.Context().Err() != nil && errors.Is(err, context.Canceled):
+		return refusal(kindIncomplete, "It ended before it was complete, or breaks the rules of HTTP. Nothing of this request was kept. Send it again.")
+	}
+	return refusal(kindInternal, "internal error")
+}
+
+func nameRefusal(err error) *refusalError {
+	why := strings.TrimPrefix(err.Error(), "file "+proto.ErrName.Error()+": ")
+	return &refusalError{problemKind: kindName, err: err, detail: fmt.Sprintf("The name cannot be stored: %s. Nothing of this request was kept. "+
+		"Send the file under a name of 1 to %d bytes of UTF-8 without slashes, back-slashes and control characters.", why, proto.MaxName)}
+}
+
+// fail answers with an error. The connection is closed if the body was not read
+// to its end: then its sender can stop.
+func (a *httpAPI) fail(x *exchange, r *http.Request, err error) {
+	f := a.explain(r, err)
+	x.err = err
+	h := x.Header()
+	for _, k := range []string{"Location", "Link", "ETag", "Last-Modified", "Content-Length"} {
+		h.Del(k)
+	}
+	if !x.body.ended {
+		h.Set("Connection", "close")
+		x.body.leave(r.Header.Get("Expect") != "")
+	}
+	if f.retryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(f.retryAfter))
+	}
+	x.json(f.status, problemType, problem{
+		Type: "/problems/" + f.name, Title: f.title, Status: f.status, Detail: f.detail,
+		RequestID: x.id, Size: f.size, Limit: f.limit,
+	})
+}
+
+// json writes an answer. Whoever asked may be gone: there is nobody to tell.
+func (x *exchange) json(status int, mediaType string, value any) {
+	h := x.Header()
+	h.Set("Content-Type", mediaType)
+	h.Set("Cache-Control", "no-store")
+	x.WriteHeader(status)
+	e := json.NewEncoder(x)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(value); err != nil && x.err == nil {
+		x.err = fmt.Errorf("write answer: %w", err)
+	}
+}

@@ -1,0 +1,151 @@
+package gateway
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/oklog/ulid/v2"
+
+	"ferry/api"
+	"ferry/proto"
+)
+
+const (
+	// stall and minRate are the patience with a body's sender: 30 seconds of
+	// silence, and at least so many bytes a second in the long run.
+	stall   = 30 * time.Second
+	minRate = 1 << 10
+	// maxRequests bounds the uploads that come in at once; each holds buffers
+	// and at least one file descriptor.
+	maxRequests = 256
+)
+
+// uploads is what the handlers need of a Gateway beside receive.
+type uploads interface {
+	get(ctx context.Context, id ulid.ULID) (Upload, error)
+	list(ctx context.Context, before ulid.ULID, limit int) ([]Upload, error)
+	remove(ctx context.Context, id ulid.ULID) (u Upload, gone bool, err error)
+	retry(ctx context.Context, id ulid.ULID) (Upload, error)
+	ready(ctx context.Context) error
+}
+
+// receiver is what the handlers need of a reception.
+type receiver interface {
+	add(name proto.FileName, declared int64, body io.Reader) (int, error)
+	rename(i int, name proto.FileName)
+	commit() ([]Upload, error)
+	abort()
+}
+
+var (
+	_ uploads  = (*Gateway)(nil)
+	_ receiver = (*reception)(nil)
+)
+
+// httpAPI answers HTTP.
+type httpAPI struct {
+	core    uploads
+	receive func(context.Context) receiver
+	limit   int64 // bytes of a file that the destination takes
+	version string
+	log     *slog.Logger
+
+	stall time.Duration
+	rate  int64
+	slots chan struct{} // holds a value for each upload that comes in
+
+	static      map[string]static // the page's files, by their path
+	description static
+}
+
+// Handler is the HTTP half alone. It streams what it receives, keeps a deadline
+// on every read and write, and answers every error as a problem of RFC 9457.
+func (g *Gateway) Handler() http.Handler {
+	a := g.httpAPI()
+	return a.around(a.routes())
+}
+
+func (g *Gateway) httpAPI() *httpAPI {
+	receive := func(ctx context.Context) receiver { return g.receive(ctx) }
+	a := newHTTPAPI(g, receive, g.cfg.To.MaxSize())
+	a.version, a.log = g.cfg.Version, g.log
+	return a
+}
+
+func newHTTPAPI(core uploads, receive func(context.Context) receiver, limit int64) *httpAPI {
+	return &httpAPI{
+		core: core, receive: receive, limit: limit, log: slog.New(slog.DiscardHandler),
+		stall: stall, rate: minRate, slots: make(chan struct{}, maxRequests),
+		static: staticFiles(), description: newStatic("openapi.yaml", api.OpenAPI),
+	}
+}
+
+// A handler decodes, calls one method, and encodes; it returns what went wrong.
+type handler func(x *exchange, r *http.Request) error
+
+func (a *httpAPI) routes() *chi.Mux {
+	m := chi.NewRouter()
+	m.NotFound(a.serve(notFound))
+	m.MethodNotAllowed(a.serve(methodNotAllowed(m)))
+
+	m.Post("/uploads", a.serve(a.postUploads))
+	a.get(m, "/uploads", a.listUploads)
+	a.get(m, "/uploads/{id}", a.getUpload)
+	m.Delete("/uploads/{id}", a.serve(a.deleteUpload))
+	m.Post("/uploads/{id}/retry", a.serve(a.retryUpload))
+	a.get(m, "/healthz", a.health)
+	a.get(m, "/readyz", a.readiness)
+	a.get(m, "/openapi.yaml", a.getDescription)
+	a.get(m, "/", a.getPage)
+	for path, f := range a.static {
+		if path != "/" {
+			a.get(m, path, f.serve)
+		}
+	}
+	return m
+}
+
+// get routes HEAD as well.
+func (a *httpAPI) get(m *chi.Mux, pattern string, h handler) {
+	m.Get(pattern, a.serve(h))
+	m.Head(pattern, a.serve(h))
+}
+
+func (a *httpAPI) serve(h handler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		x, ok := w.(*exchange)
+		if !ok {
+			panic("internal error: a handler is used outside of around")
+		}
+		if err := h(x, r); err != nil {
+			a.fail(x, r, err)
+		}
+	}
+}
+
+func notFound(*exchange, *http.Request) error {
+	return refusal(kindNotFound, "Nothing has this address. The page is at /, the API is described in /openapi.yaml.")
+}
+
+// methodNotAllowed says which methods are, as RFC 9110 wants.
+func methodNotAllowed(m *chi.Mux) handler {
+	return func(x *exchange, r *http.Request) error {
+		path := r.URL.RawPath
+		if path == "" {
+			path = r.URL.Path
+		}
+		var allowed []string
+		for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodDelete} {
+			if m.Match(chi.NewRouteContext(), method, path) {
+				allowed = append(allowed, method)
+			}
+		}
+		x.Header().Set("Allow", strings.Join(allowed, ", "))
+		return refusal(kindMethod, "%.20s is not possible here; %s is. Nothing was done. The API is described in /openapi.yaml.", r.Method, strings.Join(allowed, ", "))
+	}
+}

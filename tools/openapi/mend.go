@@ -1,0 +1,182 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// object is a JSON object.
+type object = map[string]any
+
+const (
+	schemaRef   = "#/components/schemas/"
+	responseRef = "#/components/responses/"
+	headerRef   = "#/components/headers/"
+
+	problemType = "application/problem+json"
+)
+
+// always are the problems that every request may meet.
+var always = map[int]string{
+	http.StatusForbidden:                   "A page of another origin is behind the request",
+	http.StatusMisdirectedRequest:          "The request is for another host: the gateway answers as localhost and under loopback addresses",
+	http.StatusRequestHeaderFieldsTooLarge: "The request's address and header are too long",
+	http.StatusInternalServerError:         "A mistake of the gateway's, which its log describes",
+}
+
+// mend makes OpenAPI 3.1 of what swag and kin-openapi left.
+func mend(doc object, f facts) error {
+	doc["openapi"] = "3.1.0"
+	doc["servers"] = []any{object{"url": "/", "description": "The gateway that serves this description"}}
+	doc["security"] = []any{} // it listens on loopback alone, and knows no tokens
+	info, err := child(doc, "info")
+	if err != nil {
+		return err
+	}
+	delete(info, "contact")
+	// Swagger 2.0 knows no identifier, and there is no page to link to.
+	info["license"] = object{"name": "None granted yet: all rights reserved", "identifier": "LicenseRef-All-Rights-Reserved"}
+	components, err := child(doc, "components")
+	if err != nil {
+		return err
+	}
+	schemas, err := child(components, "schemas")
+	if err != nil {
+		return err
+	}
+	if err := mendSchemas(schemas, f); err != nil {
+		return err
+	}
+	components["schemas"] = renamed(schemas)
+	components["headers"] = object{"X-Request-Id": object{
+		"description": "Names the request in the gateway's log", "schema": object{"type": "string"}, "example": "4TQ7LJ2XRVNSX6KDKQZPHGZB3M",
+	}}
+	components["responses"] = commonResponses()
+	paths, err := child(doc, "paths")
+	if err != nil {
+		return err
+	}
+	for _, path := range slices.Sorted(maps.Keys(paths)) {
+		item, err := child(paths, path)
+		if err != nil {
+			return err
+		}
+		for _, method := range slices.Sorted(maps.Keys(item)) {
+			if err := mendOperation(item, method); err != nil {
+				return fmt.Errorf("%s %s: %w", method, path, err)
+			}
+		}
+	}
+	if err := mendUploads(paths); err != nil {
+		return err
+	}
+	mendStrings(doc)
+	return nil
+}
+
+// child returns the object under a key.
+func child(o object, keys ...string) (object, error) {
+	for _, key := range keys {
+		next, ok := o[key].(object)
+		if !ok {
+			return nil, fmt.Errorf("the annotations made no %s", strings.Join(keys, " / "))
+		}
+		o = next
+	}
+	return o, nil
+}
+
+// renamed gives the schemas of unexported types names of the same form as the
+// others'.
+func renamed(schemas object) object {
+	all := object{}
+	for name, s := range schemas {
+		all[exported(name)] = s
+	}
+	return all
+}
+
+func exported(name string) string { return strings.ToUpper(name[:1]) + name[1:] }
+
+func commonResponses() object {
+	all := object{}
+	for status, description := range always {
+		all[commonName(status)] = object{
+			"description": description, "headers": object{"X-Request-Id": object{"$ref": headerRef + "X-Request-Id"}},
+			"content": object{problemType: object{"schema": object{"$ref": schemaRef + "Problem"}}},
+		}
+	}
+	return all
+}
+
+func commonName(status int) string { return strings.ReplaceAll(http.StatusText(status), " ", "") }
+
+// mendOperation makes problems of its errors and adds those that any request
+// may meet.
+func mendOperation(item object, method string) error {
+	responses, err := child(item, method, "responses")
+	if err != nil {
+		return err
+	}
+	for _, code := range slices.Sorted(maps.Keys(responses)) {
+		r, err := child(responses, code)
+		if err != nil {
+			return err
+		}
+		status, err := strconv.Atoi(code)
+		if err != nil {
+			return err
+		}
+		if status >= http.StatusBadRequest {
+			content, err := child(r, "content")
+			if err != nil {
+				return err
+			}
+			r["content"] = object{problemType: content["application/json"]}
+		}
+		headers, _ := r["headers"].(object)
+		if headers == nil {
+			headers = object{}
+		}
+		headers["X-Request-Id"] = object{"$ref": headerRef + "X-Request-Id"}
+		r["headers"] = headers
+	}
+	for status := range always {
+		if responses[strconv.Itoa(status)] == nil {
+			responses[strconv.Itoa(status)] = object{"$ref": responseRef + commonName(status)}
+		}
+	}
+	return nil
+}
+
+// mendStrings mends, everywhere, what is not in schemas alone: references to
+// schemas that were renamed, and quotes that swag leaves escaped.
+func mendStrings(value any) {
+	switch v := value.(type) {
+	case object:
+		for key, inner := range v {
+			if s, ok := inner.(string); ok {
+				v[key] = mendString(key, s)
+			}
+			mendStrings(inner)
+		}
+	case []any:
+		for _, inner := range v {
+			mendStrings(inner)
+		}
+	}
+}
+
+func mendString(key, s string) string {
+	if name, ok := strings.CutPrefix(s, schemaRef); ok && key == "$ref" {
+		return schemaRef + exported(name)
+	}
+	if key == "description" {
+		return strings.ReplaceAll(s, `\"`, `"`)
+	}
+	return s
+}

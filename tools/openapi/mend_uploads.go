@@ -1,0 +1,70 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// requestBody is what POST /uploads takes. Swagger 2.0 has no body of any kind
+// of bytes, and no two kinds of body for one operation.
+const requestBody = `{
+	"description": "A file, or a form with files",
+	"required": true,
+	"content": {
+		"application/octet-stream": {
+			"schema": {"type": "string", "description": "The bytes of one file. Any other type is taken in the same way, save multipart/*."}
+		},
+		"multipart/form-data": {
+			"schema": {
+				"type": "object",
+				"description": "Up to 1,000 parts with a filename, each of which is a file whatever its field is called, and up to 100 others of up to 64 KiB, in any order.",
+				"properties": {
+					"file": {"type": "array", "minItems": 1, "maxItems": 1000, "items": {"type": "string", "contentMediaType": "application/octet-stream"}},
+					"name": {"type": "string", "minLength": 1, "maxLength": 255, "description": "Another name for the file; only if there is exactly one. It may come before or after it."}
+				},
+				"required": ["file"]
+			},
+			"encoding": {"file": {"contentType": "application/octet-stream"}}
+		}
+	}
+}`
+
+// accepted is the body of its answer.
+const accepted = `{
+	"schema": {"anyOf": [{"$ref": "#/components/schemas/Upload"}, {"$ref": "#/components/schemas/UploadList"}]},
+	"examples": {
+		"raw": {"summary": "A raw body is answered with the upload", "value": ` + queued + `},
+		"form": {"summary": "A form is answered with the list of its files, in their order", "value": {"uploads": [` + queued + `]}}
+	}
+}`
+
+const queued = `{
+	"id": "01KKPXQ7M7C1WB0K8VQ0N4Y6TJ", "name": "app.tar.gz", "size": 300000, "state": "queued", "phase": null,
+	"progress": {"bytes": 0, "total_bytes": 300000, "packets": 0, "total_packets": 38},
+	"attempts": {"count": 0, "last_error": null, "next_at": null},
+	"sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", "cksum": 3076352578,
+	"destination": "v3://127.0.0.1:1256?window=64",
+	"created_at": "2026-03-14T15:09:26.535897Z", "updated_at": "2026-03-14T15:09:26.535897Z", "delivered_at": null, "error": null
+}`
+
+// mendUploads says of POST /uploads what Swagger 2.0 cannot.
+func mendUploads(paths object) error {
+	post, err := child(paths, "/uploads", "post")
+	if err != nil {
+		return err
+	}
+	content, err := child(post, "responses", "202", "content")
+	if err != nil {
+		return err
+	}
+	var body, answer object
+	if err := json.Unmarshal([]byte(requestBody), &body); err != nil {
+		return fmt.Errorf("request body: %w", err)
+	}
+	if err := json.Unmarshal([]byte(accepted), &answer); err != nil {
+		return fmt.Errorf("answer: %w", err)
+	}
+	post["requestBody"] = body
+	content["application/json"] = answer
+	return nil
+}
