@@ -64,7 +64,6 @@ func (e exitError) Error() string { return "exit status " + strconv.Itoa(int(e))
 var (
 	errSendTimeout = errors.New("--timeout has passed")
 	errFileChanged = errors.New("it changed while it was sent")
-	errNotRegular  = errors.New("not a regular file")
 	errIdentity    = errors.New("the client's identity")
 )
 

@@ -102,8 +102,8 @@ func relay(t *testing.T, to string, alter func(code uint16, payload []byte) bool
 			_ = srv.(*net.TCPConn).CloseWrite()
 		})
 		defer up.Wait()
-		defer client.Close() //nolint:errcheck // ends the copying
-		defer srv.Close()    //nolint:errcheck // the test is about the client
+		defer client.Close()
+		defer srv.Close()
 		for {
 			header := make([]byte, 7)
 			if _, err := io.ReadFull(srv, header); err != nil {

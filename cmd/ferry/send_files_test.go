@@ -192,7 +192,7 @@ func TestSourceChanges(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer s.Close() //nolint:errcheck // only read
+			defer s.Close()
 			if err := c.change(path); err != nil {
 				t.Fatal(err)
 			}

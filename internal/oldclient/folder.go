@@ -184,7 +184,7 @@ func (f *Folder) replace(name string, content []byte) (err error) {
 }
 
 func syncFolder(dir string) error {
-	d, err := os.Open(dir) //nolint:gosec // the user names the folder
+	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
