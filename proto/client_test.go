@@ -163,7 +163,7 @@ func TestSessionGoesOn(t *testing.T) {
 						codes = []v3.Code{v3.CodeThanks, v3.CodeGeneralError}
 					}
 					refused := r.packets(d, "refused", content(50_000))
-					go r.conn.Write(bytes.Join(refused[:5], nil)) // all on their way
+					r.mutter(bytes.Join(refused[:5], nil)) // all on their way
 					if d := cmp.Diff(codes, answersNow(r, len(codes))); d != "" {
 						t.Fatalf("answers (-want +got):\n%s", d)
 					}

@@ -109,7 +109,7 @@ func FuzzConversation(f *testing.F) {
 	for i := range all {
 		for op := range uint8(edits) {
 			f.Add(uint8(i), uint8(0), []byte{op, 2, 1})
-			f.Add(uint8(i), uint8(op<<5), []byte{op, 3, 2, op + 1, 2, 3, op + 2, 1, 4})
+			f.Add(uint8(i), op<<5, []byte{op, 3, 2, op + 1, 2, 3, op + 2, 1, 4})
 		}
 	}
 	f.Fuzz(func(t *testing.T, which, how uint8, changes []byte) {

@@ -105,6 +105,9 @@ func (r *raw) say(messages ...[]byte) {
 	}
 }
 
+// mutter says something that may not be read to its end.
+func (r *raw) mutter(b []byte) { go func() { _, _ = r.conn.Write(b) }() }
+
 func (r *raw) read() answer {
 	r.t.Helper()
 	a, err := readAnswer(r.conn)
@@ -220,16 +223,6 @@ func (h *host) raw(t testing.TB) *raw {
 		h.conns.Wait()
 	})
 	return &raw{t: t, conn: conn}
-}
-
-// dialectOf is the dialect of a recording.
-func dialectOf(t testing.TB, name string, slice int) v3.Dialect {
-	t.Helper()
-	d, err := v3.DialectNamed(name, slice)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return d
 }
 
 func publicKeyOf(t testing.TB, der []byte) (*rsa.PrivateKey, []byte) {

@@ -3,6 +3,7 @@ package proto_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -197,7 +198,7 @@ func playServer(t *testing.T, conn net.Conn, v prototest.Vector) error {
 		}
 	}
 	// A client that goes on, or does not leave, is wrong as well.
-	if n, err := conn.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+	if n, err := conn.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
 		t.Errorf("%d more bytes, %v: want the end", n, err)
 	}
 	return nil

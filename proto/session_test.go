@@ -73,7 +73,7 @@ func TestHandshakes(t *testing.T) {
 				r := h.raw(t)
 				r.id = v3.ID(known)
 				r.priv, _ = publicKeyOf(t, aliceKey())
-				go r.conn.Write(test.say(r)) // it may not be read to its end
+				r.mutter(test.say(r)) // it may not be read to its end
 				if a := r.read(); a.Code != test.want {
 					t.Errorf("answer %v, want %v", a.Code, test.want)
 				}
@@ -112,13 +112,13 @@ func TestRegistration(t *testing.T) {
 		if len(h.dir.all()) != 1 {
 			t.Error("825 alone has registered a client")
 		}
-		go r.conn.Write(r.publicKey("carol"))
+		r.mutter(r.publicKey("carol"))
 		r.expect(v3.CodeGeneralError)
 		r.expectEnd()
 		r = h.raw(t)
 		r.say(r.registerAs("bob"))
 		r.expect(v3.CodeRegistered)
-		go r.conn.Write(r.publicKey("bob")) // for the id of zeros
+		r.mutter(r.publicKey("bob")) // for the id of zeros
 		r.expect(v3.CodeGeneralError)
 		r.expectEnd()
 		// Two at once: who sends its key first has the name.
@@ -129,7 +129,7 @@ func TestRegistration(t *testing.T) {
 		}
 		second.say(second.publicKey("bob"))
 		second.expect(v3.CodeKey)
-		go first.conn.Write(first.publicKey("bob"))
+		first.mutter(first.publicKey("bob"))
 		first.expect(v3.CodeGeneralError)
 		if all := h.dir.all(); len(all) != 2 || all[proto.ClientID(second.id)].Name.String() != "bob" {
 			t.Errorf("registered: %v", all)
@@ -160,7 +160,7 @@ func TestDirectoryFails(t *testing.T) {
 			h := newHost()
 			h.dir.err = errors.New("database is gone: /secret/path")
 			r := h.raw(t)
-			go r.conn.Write(say(r))
+			r.mutter(say(r))
 			if a := r.read(); a.Code != v3.CodeGeneralError || len(a.Payload) > 0 {
 				t.Errorf("answer %v", a)
 			}
@@ -258,7 +258,7 @@ func TestViolations(t *testing.T) {
 					if d.AckPackets {
 						r.expect(v3.CodeThanks)
 					}
-					go r.conn.Write(say(r, p))
+					r.mutter(say(r, p))
 					r.expect(v3.CodeGeneralError)
 					r.expectEnd()
 					h.conns.Wait()
@@ -287,7 +287,7 @@ func TestFirstPacketsThatLie(t *testing.T) {
 				r := h.raw(t).enter("alice")
 				m := r.packets(v3.Seed(), "file", content(20_000))[0]
 				change(m)
-				go r.conn.Write(m)
+				r.mutter(m)
 				r.expect(v3.CodeGeneralError)
 				r.expectEnd()
 			})

@@ -443,7 +443,7 @@ func (s *sessionV3) pass(payload uint32, p v3.PacketHeader) (bool, error) {
 	again := f.size > 0 && payload == f.payload && p == f.header
 	if !again {
 		if f.u.Next(payload, p) != nil {
-			return false, nil
+			return false, nil //nolint:nilerr // it is no packet of that file, and may be one of another
 		}
 		f.payload, f.header, f.size = payload, p, f.u.Left()
 		f.u.Skip(f.size)
