@@ -175,10 +175,13 @@ func TestAcceptGoesOn(t *testing.T) {
 
 func TestAcceptFailsForGood(t *testing.T) {
 	h := openOn(t, t.TempDir(), server.Limits{})
-	ln := newListener()
+	h.ln = newListener()
+	served := make(chan error, 1)
+	go func() { served <- h.Serve(t.Context(), h.ln, accept) }()
+	idle := h.client("alice")
 	errBroken := errors.New("broken")
-	go func() { ln.queue <- errBroken }()
-	if err := h.Serve(t.Context(), ln, accept); !errors.Is(err, errBroken) {
-		t.Errorf("got %v, want %v", err, errBroken)
+	h.ln.queue <- errBroken
+	if err := <-served; !errors.Is(err, errBroken) || !is(idle.gone) {
+		t.Errorf("got %v, want %v; the idle connection is closed: %v", err, errBroken, is(idle.gone))
 	}
 }

@@ -85,6 +85,29 @@ func TestStopCutsAFileAfterGrace(t *testing.T) {
 	}
 }
 
+// TestStopKeepsWhatIsThere: the time is over when the last byte has come; the
+// file is stored nevertheless.
+func TestStopKeepsWhatIsThere(t *testing.T) {
+	inBubble(t, server.Limits{}, func(t *testing.T, h *harness) {
+		p := h.client("alice")
+		f := sent("f", "content", func(ctx context.Context, dst proto.Sink) error {
+			<-ctx.Done()
+			_, err := io.WriteString(dst, "content")
+			return err
+		})
+		p.offers <- f
+		synctest.Wait()
+		h.stop()
+		if got := <-f.outcome; !got.accepted {
+			t.Errorf("got %+v, want it stored", got)
+		}
+		verified(t, h.data, 1)
+		if got := h.rows(); len(got) != 1 {
+			t.Errorf("on record: %q", got)
+		}
+	})
+}
+
 func TestSeenIsNotedOncePerMinute(t *testing.T) {
 	inBubble(t, server.Limits{}, func(t *testing.T, h *harness) {
 		seen := func() time.Time {
