@@ -11,6 +11,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -179,9 +180,7 @@ func browse(t *testing.T, scenario string, p *process, more map[string]any) {
 		t.Fatalf("%v; make deps installs it", err)
 	}
 	given := map[string]any{"base": p.http, "chromium": chromium, "fonts": fonts(t)}
-	for key, value := range more {
-		given[key] = value
-	}
+	maps.Copy(given, more)
 	parameters, err := json.Marshal(given)
 	if err != nil {
 		t.Fatal(err)

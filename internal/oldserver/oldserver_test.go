@@ -76,10 +76,10 @@ func TestForms(t *testing.T) {
 				exec(`insert into Files values (?, 'a.txt', 'C:\srv\files\alice\a.txt', 'True')`, strings.Repeat("a1", 16)))
 		},
 	}
-	for name, make := range forms {
+	for name, prepare := range forms {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			make(t, dir)
+			prepare(t, dir)
 			write(t, filepath.Join(dir, "files", "alice", "a.txt"), "what was stored")
 			before := listing(t, dir)
 			f, err := oldserver.Open(t.Context(), dir)

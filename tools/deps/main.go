@@ -171,7 +171,7 @@ func checkNode() error {
 	}
 	major, minor := number(m[1]), number(m[2])
 	if slices.Compare([]int{major, minor}, leastNode[:]) < 0 {
-		return fmt.Errorf("Node.js is %s; the tests need %d.%d or newer: https://nodejs.org/en/download",
+		return fmt.Errorf("node is %s; the tests need %d.%d or newer: https://nodejs.org/en/download",
 			strings.TrimSpace(string(out)), leastNode[0], leastNode[1])
 	}
 	return nil
