@@ -41,7 +41,7 @@ func (in *sink) Write(p []byte) (int, error) {
 		in.failed = in.take(p)
 	}
 	if in.failed != nil {
-		return 0, in.failed
+		return 0, public(in.failed) // the session may tell the client
 	}
 	return len(p), nil
 }
@@ -69,8 +69,10 @@ func (in *sink) take(p []byte) error {
 func (in *sink) Reset() error {
 	in.release()
 	in.look = lookEvery
-	in.failed = in.file.Reset()
-	return in.failed
+	if in.failed = in.file.Reset(); in.failed != nil {
+		return public(in.failed)
+	}
+	return nil
 }
 
 // release no longer counts the bytes.

@@ -69,7 +69,7 @@ func (h *host) acceptAll(ln net.Listener) error {
 			backoff = minBackoff
 			h.admit(conn)
 		case h.resting.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // we closed it
 		case passes(err):
 			if unsaid, ok := h.broken.say(); ok {
 				h.log.Warn("connections wait: none can be taken just now", "err", err, "more", unsaid)

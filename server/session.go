@@ -145,7 +145,7 @@ func (c *connection) received(o proto.Offer, in *sink, err error) error {
 	switch {
 	case in.failed != nil:
 		c.say(slog.LevelWarn, "file refused", o, in.failed)
-		return nil
+		return nil //nolint:nilerr // it is in the log
 	case errors.Is(err, proto.ErrChecksum):
 		c.say(slog.LevelWarn, "file given up by the client", o, err)
 		return nil
