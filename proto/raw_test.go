@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"crypto/rsa"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"slices"
 	"testing"
+	"time"
 
 	"ferry/proto"
 	"ferry/proto/v3"
@@ -127,11 +127,15 @@ func (r *raw) expect(codes ...v3.Code) {
 	}
 }
 
-// expectEnd reads until the server closes.
+// expectEnd reads until the server closes, which is to be at once.
 func (r *raw) expectEnd() {
 	r.t.Helper()
-	if a, err := readAnswer(r.conn); err == nil || errors.Is(err, io.ErrNoProgress) {
-		r.t.Fatalf("answer %v, %v: want the end", a.Code, err)
+	start := time.Now()
+	if a, err := readAnswer(r.conn); err == nil {
+		r.t.Fatalf("answer %v: want the end", a.Code)
+	}
+	if d := time.Since(start); d > 0 {
+		r.t.Fatalf("it ended after %v", d)
 	}
 }
 

@@ -340,6 +340,31 @@ func TestCiphertext(t *testing.T) {
 	}
 }
 
+// Of a client that may be the one which confirms nothing, only what has come
+// intact is kept when it leaves.
+func TestLeaving(t *testing.T) {
+	for _, intact := range []bool{true, false} {
+		for _, size := range []int64{100, 3000} {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHost()
+				r := h.raw(t).enter("alice")
+				for _, p := range r.packets(v3.Mainstream(734), "file", content(size)) {
+					if !intact {
+						p[len(p)-1] ^= 1
+					}
+					r.say(p)
+				}
+				r.expect(v3.CodeReceived)
+				r.conn.Close()
+				h.conns.Wait()
+				if stored := h.file("file") != nil; stored != intact {
+					t.Errorf("%d bytes, intact %v: stored %v", size, intact, stored)
+				}
+			})
+		}
+	}
+}
+
 // A client cannot have its file sent for ever, nor confirm another.
 func TestConfirmations(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
