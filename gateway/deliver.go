@@ -334,7 +334,6 @@ func (g *Gateway) afterwards(d *delivery, o outcome, err error) {
 	if o.network {
 		g.unreachable.Store(true)
 	}
-	g.wake(1) // the next of its name, or what this worker had no time for
 }
 
 // reachable pulls forward what waits only because the destination could not be

@@ -139,11 +139,11 @@ const pullJobs = `update jobs set due_at = $1
 // restoreJobs makes runnable what a process before this one had claimed or
 // postponed: nobody else can have a lease on this folder.
 func restoreJobs(ctx context.Context, tx *sql.Tx, now time.Time) error {
-	const idle = "parked = 0 and (leased = 1 or due_at > $1)"
 	if _, err := tx.ExecContext(ctx, `update uploads set state = 'queued' where state <> 'queued'
-		and id in (select upload from jobs where `+idle+")", now.UnixMicro()); err != nil {
+		and id in (select upload from jobs)`); err != nil {
 		return err
 	}
-	_, err := tx.ExecContext(ctx, "update jobs set leased = 0, due_at = $1 where "+idle, now.UnixMicro())
+	_, err := tx.ExecContext(ctx, `update jobs set leased = 0, due_at = $1
+		where parked = 0 and (leased = 1 or due_at > $1)`, now.UnixMicro())
 	return err
 }

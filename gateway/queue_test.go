@@ -136,6 +136,29 @@ func awaitCancelled(t *testing.T, d *delivery) {
 	}
 }
 
+// TestCancelIsSeenAtMatch finds a wish that is in the database alone, before
+// anything is confirmed.
+func TestCancelIsSeenAtMatch(t *testing.T) {
+	r := newRemote()
+	g := openCore(t, t.TempDir(), r)
+	hold := newGate()
+	r.expect("f", hold.then((*sending).deliver))
+	u := g.take("f", "x")
+	g.deliverAll()
+	hold.await(t)
+	err := g.db.Update(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, "update jobs set cancel = 1 where upload = $1", u.ID)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	close(hold.open)
+	if u := g.await(u.ID, StateCancelled); u.Attempts.LastError != nil || len(r.stored()) > 0 {
+		t.Errorf("last error %q, stored %v", *orEmpty(u.Attempts.LastError), r.stored())
+	}
+}
+
 // TestCancelIsRemembered: who waits for too long is told so, and the wish is
 // kept, also over a restart.
 func TestCancelIsRemembered(t *testing.T) {

@@ -27,7 +27,7 @@ const (
 	// copyPiece is read, hashed and written at a time.
 	copyPiece = 64 << 10
 	// checkRoom is how many bytes are written between two looks at the room left.
-	checkRoom = 16 << 20
+	checkRoom = 4 << 20
 	// maxFiles bounds the files of one request.
 	maxFiles = 1000
 

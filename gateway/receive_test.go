@@ -165,6 +165,10 @@ func TestRefusedBodies(t *testing.T) {
 	}
 }
 
+type readerFunc func(p []byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
@@ -452,7 +456,7 @@ func smallDisk(t *testing.T, size string) string {
 // TestFullDisk gives the room of a refused upload back, whether the disk is
 // full or the reserve is reached, and goes on.
 func TestFullDisk(t *testing.T) {
-	for _, reserve := range []int64{1, 4 << 20} {
+	for _, reserve := range []int64{1, 2 * checkRoom} {
 		t.Run(fmt.Sprint("reserve ", reserve), func(t *testing.T) {
 			dir, remote := smallDisk(t, "24m"), newRemote()
 			g := openCore(t, dir, remote, func(_ *Config, p *parts) { p.reserve = reserve })
@@ -467,8 +471,17 @@ func TestFullDisk(t *testing.T) {
 			if _, err := r.add(fileName(t, "fine"), -1, strings.NewReader(content(1, large))); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := r.add(fileName(t, "f"), -1, io.LimitReader(zeros{}, 100<<20)); !errors.Is(err, errSpoolFull) {
+			least := before
+			body := readerFunc(func(p []byte) (int, error) {
+				free, err := g.spool.Free()
+				least = min(least, free)
+				return len(p), err
+			})
+			if _, err := r.add(fileName(t, "f"), -1, io.LimitReader(body, 100<<20)); !errors.Is(err, errSpoolFull) {
 				t.Errorf("undeclared: %v, want %v", err, errSpoolFull)
+			}
+			if least < reserve-checkRoom-copyPiece {
+				t.Errorf("%d bytes were left at some moment, %d are the reserve", least, reserve)
 			}
 			r.abort()
 			if _, err := r.add(fileName(t, "f"), 80<<20, iotest.ErrReader(errors.New("it was read"))); !errors.Is(err, errSpoolFull) {
