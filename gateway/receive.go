@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"database/sql"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -22,12 +23,6 @@ const (
 	// maxHeld bounds what a request's small bodies take in memory until they are
 	// committed; those beyond go to the spool.
 	maxHeld = 4 * smallBody
-	// firstPiece is what a body gets in memory before it has sent anything.
-	firstPiece = 4 << 10
-	// copyPiece is read, hashed and written at a time.
-	copyPiece = 64 << 10
-	// checkRoom is how many bytes are written between two looks at the room left.
-	checkRoom = 4 << 20
 	// maxFiles bounds the files of one request.
 	maxFiles = 1000
 
@@ -40,8 +35,6 @@ var (
 	// errTooManyFiles: a request has more files than one transaction should.
 	errTooManyFiles = fmt.Errorf("more than %d files in one request", maxFiles)
 )
-
-var copyBuffers = sync.Pool{New: func() any { return new([copyPiece]byte) }}
 
 // incoming is a file that comes in.
 type incoming struct {
@@ -86,6 +79,16 @@ func (in *incoming) upload(to proto.Destination) Upload {
 		u.Size = new(in.declared)
 		u.Progress.TotalBytes = in.declared
 	}
+	return u
+}
+
+// queued is the file as the API shows it once it has been recorded.
+func (in *incoming) queued(to proto.Destination, now time.Time) Upload {
+	u := in.upload(to)
+	u.State, u.UpdatedAt = StateQueued, now
+	u.Size, u.Cksum = new(in.sum.Size), new(in.sum.Cksum)
+	u.SHA256 = new(hex.EncodeToString(in.sum.SHA256[:]))
+	u.Progress = Progress{TotalBytes: in.sum.Size}
 	return u
 }
 
@@ -215,116 +218,6 @@ func short(in *incoming) error {
 	return fmt.Errorf("%w: %d of %d bytes came: %w", errLength, in.sum.Size, in.declared, io.ErrUnexpectedEOF)
 }
 
-// intake copies one body.
-type intake struct {
-	*reception
-	in   *incoming
-	body io.Reader
-	sum  *proto.Summer
-}
-
-// begin reads a body into memory as far as it may be a small one. It takes
-// memory as the bytes come, not before. whole is true if that was all.
-func (c *intake) begin() (b []byte, whole bool, err error) {
-	b = make([]byte, 0, firstPiece)
-	for len(b) <= smallBody {
-		if len(b) == cap(b) {
-			more := 4 * cap(b)
-			if more >= smallBody {
-				more = smallBody + 1 // one more than fits tells that it does not
-			}
-			b = append(make([]byte, 0, more), b...)
-		}
-		n, err := c.read(b[len(b):cap(b)])
-		b = b[:len(b)+n]
-		if errors.Is(err, io.EOF) && len(b) <= smallBody {
-			_, _ = c.sum.Write(b)
-			if len(b) < cap(b)*3/4 {
-				b = append(make([]byte, 0, len(b)), b...)
-			}
-			return b, true, nil
-		}
-		if err != nil && !errors.Is(err, io.EOF) { // which comes again
-			return nil, false, err
-		}
-	}
-	return b, false, nil
-}
-
-// read is one Read of the body, with all that bounds it.
-func (c *intake) read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	n, err := c.body.Read(p)
-	total := c.in.came(n)
-	if limit := c.g.cfg.To.MaxSize(); total > limit {
-		return n, tooLarge(limit)
-	}
-	if c.in.declared >= 0 && total > c.in.declared {
-		return n, fmt.Errorf("%w: more than %d bytes came", errLength, c.in.declared)
-	}
-	return n, err
-}
-
-// spool writes a body, of which start was read already, to a file of the spool
-// that is named by the upload's id, whole and durable.
-func (c *intake) spool(start []byte) (err error) {
-	staged, err := c.g.spool.Stage()
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, staged.Discard()) }()
-	if len(start) > 0 {
-		_, _ = c.sum.Write(start)
-		if _, err := staged.Write(start); err != nil {
-			return err
-		}
-	}
-	if err := c.copy(staged); err != nil {
-		return err
-	}
-	if err := staged.Publish(spoolFolder, c.in.id.String()); err != nil {
-		return err
-	}
-	c.in.spooled = true
-	return nil
-}
-
-func (c *intake) copy(to *blob.Staged) error {
-	b, _ := copyBuffers.Get().(*[copyPiece]byte)
-	defer copyBuffers.Put(b)
-	for looked := to.Size(); ; {
-		n, err := c.fill(b[:])
-		_, _ = c.sum.Write(b[:n])
-		if _, err := to.Write(b[:n]); err != nil {
-			return err
-		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if to.Size()-looked >= checkRoom {
-			looked = to.Size()
-			if err := c.g.room(0); err != nil {
-				return err
-			}
-		}
-	}
-}
-
-// fill reads until p is full or the body has ended: few large writes.
-func (c *intake) fill(p []byte) (n int, err error) {
-	for n < len(p) && err == nil {
-		var more int
-		more, err = c.read(p[n:])
-		n += more
-	}
-	return n, err
-}
-
 // rename gives file i another name, before commit.
 func (r *reception) rename(i int, name proto.FileName) {
 	in := r.files[i]
@@ -349,10 +242,7 @@ func (r *reception) commit() ([]Upload, error) {
 			if err := insert(ctx, tx, in, now); err != nil {
 				return err
 			}
-			var err error
-			if uploads[i], err = r.g.load(ctx, tx, in.id); err != nil {
-				return err
-			}
+			uploads[i] = in.queued(r.g.cfg.To, now)
 		}
 		return nil
 	})

@@ -600,3 +600,23 @@ func TestPagesAreStable(t *testing.T) {
 		t.Errorf("pages (-want +got):\n%s", d)
 	}
 }
+
+// BenchmarkSmallUploads takes in files of 4 KiB, 64 at a time.
+func BenchmarkSmallUploads(b *testing.B) {
+	g := openCore(b, b.TempDir(), newRemote())
+	body := content(1, 4096)
+	name := fileName(b, "f")
+	b.SetParallelism(32)
+	b.SetBytes(int64(len(body)))
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			r := g.receive(b.Context())
+			if _, err := r.add(name, int64(len(body)), strings.NewReader(body)); err != nil {
+				b.Error(err)
+			}
+			if _, err := r.commit(); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+}

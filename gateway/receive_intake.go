@@ -1,0 +1,132 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"ferry/internal/blob"
+	"ferry/proto"
+)
+
+const (
+	// firstPiece is what a body gets in memory before it has sent anything.
+	firstPiece = 4 << 10
+	// copyPiece is read, hashed and written at a time.
+	copyPiece = 64 << 10
+	// checkRoom is how many bytes are written between two looks at the room left.
+	checkRoom = 4 << 20
+)
+
+var copyBuffers = sync.Pool{New: func() any { return new([copyPiece]byte) }}
+
+// intake copies one body.
+type intake struct {
+	*reception
+	in   *incoming
+	body io.Reader
+	sum  *proto.Summer
+}
+
+// begin reads a body into memory as far as it may be a small one. It takes
+// memory as the bytes come, not before. whole is true if that was all.
+func (c *intake) begin() (b []byte, whole bool, err error) {
+	b = make([]byte, 0, firstPiece)
+	for len(b) <= smallBody {
+		if len(b) == cap(b) {
+			more := 4 * cap(b)
+			if more >= smallBody {
+				more = smallBody + 1 // one more than fits tells that it does not
+			}
+			b = append(make([]byte, 0, more), b...)
+		}
+		n, err := c.read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		if errors.Is(err, io.EOF) && len(b) <= smallBody {
+			_, _ = c.sum.Write(b)
+			if len(b) < cap(b)*3/4 {
+				b = append(make([]byte, 0, len(b)), b...)
+			}
+			return b, true, nil
+		}
+		if err != nil && !errors.Is(err, io.EOF) { // which comes again
+			return nil, false, err
+		}
+	}
+	return b, false, nil
+}
+
+// read is one Read of the body, with all that bounds it.
+func (c *intake) read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := c.body.Read(p)
+	total := c.in.came(n)
+	if limit := c.g.cfg.To.MaxSize(); total > limit {
+		return n, tooLarge(limit)
+	}
+	if c.in.declared >= 0 && total > c.in.declared {
+		return n, fmt.Errorf("%w: more than %d bytes came", errLength, c.in.declared)
+	}
+	return n, err
+}
+
+// spool writes a body, of which start was read already, to a file of the spool
+// that is named by the upload's id, whole and durable.
+func (c *intake) spool(start []byte) (err error) {
+	staged, err := c.g.spool.Stage()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, staged.Discard()) }()
+	if len(start) > 0 {
+		_, _ = c.sum.Write(start)
+		if _, err := staged.Write(start); err != nil {
+			return err
+		}
+	}
+	if err := c.copy(staged); err != nil {
+		return err
+	}
+	if err := staged.Publish(spoolFolder, c.in.id.String()); err != nil {
+		return err
+	}
+	c.in.spooled = true
+	return nil
+}
+
+func (c *intake) copy(to *blob.Staged) error {
+	b, _ := copyBuffers.Get().(*[copyPiece]byte)
+	defer copyBuffers.Put(b)
+	for looked := to.Size(); ; {
+		n, err := c.fill(b[:])
+		_, _ = c.sum.Write(b[:n])
+		if _, err := to.Write(b[:n]); err != nil {
+			return err
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if to.Size()-looked >= checkRoom {
+			looked = to.Size()
+			if err := c.g.room(0); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// fill reads until p is full or the body has ended: few large writes.
+func (c *intake) fill(p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		var more int
+		more, err = c.read(p[n:])
+		n += more
+	}
+	return n, err
+}
