@@ -453,6 +453,22 @@ func TestKeptConnections(t *testing.T) {
 			})
 		}
 	})
+	t.Run("out of step", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHost()
+			h.wrap = func(conn net.Conn) net.Conn { return &polite{conn} }
+			c := h.client(t, "v3://h?window=8&dialect=mainstream")
+			for i := range 2 {
+				if _, err := send(t, c, fmt.Sprint(i), 100); err != nil {
+					t.Error(err)
+				}
+				synctest.Wait()
+			}
+			if got := h.connections(); got != 2 {
+				t.Errorf("%d connections, want 2", got)
+			}
+		})
+	})
 	t.Run("kept for a while", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			h := newHost()
@@ -526,7 +542,7 @@ func TestSources(t *testing.T) {
 			"is short":   bytesOf(want[:99_999]),
 			"is empty":   bytesOf(nil),
 			"is long":    bytesOf(append(bytes.Clone(want), 0)),
-			"is another": bytesOf(bytes.ToUpper(want)),
+			"is another": bytesOf(slices.Concat(want[1:], want[:1])),
 		} {
 			t.Run(way.url+"/"+name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {

@@ -346,7 +346,7 @@ func (d *deliveryV3) hand(b batchV3) error {
 	d.line.jobs <- b // never waits: there are no more batches than room
 	for {
 		select {
-		case a, ok := <-d.line.answers:
+		case a, ok := <-d.listen():
 			if err := d.heard(a, ok); err != nil {
 				return err
 			}
@@ -360,10 +360,19 @@ func (d *deliveryV3) hand(b batchV3) error {
 	}
 }
 
+// listen returns where answers come from. Behind the checksum there is none
+// until something has been said to it.
+func (d *deliveryV3) listen() <-chan answerV3 {
+	if d.verdict != nil {
+		return nil
+	}
+	return d.line.answers
+}
+
 // event waits for whatever comes next.
 func (d *deliveryV3) event() error {
 	select {
-	case a, ok := <-d.line.answers:
+	case a, ok := <-d.listen():
 		return d.heard(a, ok)
 	case b := <-d.line.written:
 		return d.left(b)
@@ -425,7 +434,7 @@ func (d *deliveryV3) thanked(n int) error {
 }
 
 func (d *deliveryV3) received(a answerV3) error {
-	if d.handed < d.plan.Packets || d.verdict != nil {
+	if d.handed < d.plan.Packets {
 		return fmt.Errorf("%w: a checksum after %d of %d packets", ErrProtocol, d.handed, d.plan.Packets)
 	}
 	if d.plan.AckPackets && d.acked < d.plan.Packets {

@@ -2,6 +2,7 @@ package proto_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -169,9 +170,13 @@ type sink struct {
 	limit  int
 	err    error // of a Write beyond limit, and of Reset
 	resets int
+	hook   func() // before each Write
 }
 
 func (s *sink) Write(p []byte) (int, error) {
+	if s.hook != nil {
+		s.hook()
+	}
 	if s.err != nil && s.Len()+len(p) > s.limit {
 		return 0, s.err
 	}
@@ -189,6 +194,7 @@ func (s *sink) Reset() error {
 type host struct {
 	dir    *directory
 	cfg    proto.SessionConfig
+	ctx    context.Context                     // of all sessions
 	sink   func() *sink                        // where a file goes
 	refuse func(o proto.Offer) error           // asked before Receive
 	accept func(o proto.Offer, b []byte) error // asked after it
@@ -225,7 +231,7 @@ func (h *host) serve(conn net.Conn) {
 	}
 	cfg := h.cfg
 	cfg.Directory = h.dir
-	ctx := context.Background()
+	ctx := cmp.Or(h.ctx, context.Background())
 	accept := proto.AcceptV3
 	if h.id != (proto.ClientID{}) {
 		accept = proto.AcceptV3With(h.key, h.id)

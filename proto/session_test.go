@@ -515,6 +515,33 @@ func TestSessionsObeyContexts(t *testing.T) {
 	}
 }
 
+// A context that ends while nobody waits ends the next wait.
+func TestContextEndsBetweenReads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cause := errors.New("shutdown")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		h := newHost()
+		h.ctx = ctx
+		h.sink = func() *sink {
+			return &sink{hook: func() {
+				cancel(cause)
+				synctest.Wait()
+			}}
+		}
+		start := time.Now()
+		_, err := send(t, h.client(t, "v3://h?dialect=mainstream"), "file", 100_000)
+		if d := time.Since(start); err == nil || d > 0 {
+			t.Errorf("%v after %v", err, d)
+		}
+		h.conns.Wait()
+		for _, err := range h.errors() {
+			if !errors.Is(err, cause) {
+				t.Errorf("%v, want %v", err, cause)
+			}
+		}
+	})
+}
+
 // Wherever the connection is cut, in whichever direction, nothing hangs, the
 // client has an error that is the network's, and only what was confirmed is
 // stored.
