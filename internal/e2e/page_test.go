@@ -10,6 +10,9 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"image"
+	"image/color"
+	"image/png"
 	"io"
 	"maps"
 	"net"
@@ -17,6 +20,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -153,13 +157,67 @@ func TestPageStates(t *testing.T) {
 	waitFor(t, gw.http, waiting.ID, func(u upload) bool { return u.State == "waiting" && u.Attempts.Count >= 4 })
 	receiving := slowly(t, gw.http, "backup.sqlite", 210_000_000, 118_000_000)
 
+	pictures := ""
+	if *screenshots != "" {
+		pictures = t.TempDir()
+	}
 	browse(t, "states", gw, map[string]any{
-		"screenshots": *screenshots,
+		"screenshots": pictures,
 		"files": map[string]string{
 			"delivered": delivered.Name, "failed": failed.Name, "cancelled": cancelled.Name,
 			"waiting": waiting.Name, "delivering": delivering.Name, "receiving": receiving,
 		},
 	})
+	if pictures != "" {
+		keepPictures(t, pictures, *screenshots)
+	}
+}
+
+// keepPictures writes the browser's pictures to a folder in a quarter of their
+// size: with no more colours than a palette holds, which are more than the eye
+// sees in a page.
+func keepPictures(t *testing.T, from, to string) {
+	t.Helper()
+	for _, name := range []string{"page.png", "page-dark.png"} {
+		b, err := os.ReadFile(filepath.Join(from, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		picture, err := png.Decode(bytes.NewReader(b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var small bytes.Buffer
+		encoder := png.Encoder{CompressionLevel: png.BestCompression}
+		if err := encoder.Encode(&small, withPalette(picture)); err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(to, name), small.Bytes())
+	}
+}
+
+// withPalette is a picture in its own 64 most frequent colours.
+func withPalette(picture image.Image) *image.Paletted {
+	bounds := picture.Bounds()
+	often := map[color.Color]int{}
+	for y := bounds.Min.Y; y < bounds.Max.Y; y++ {
+		for x := bounds.Min.X; x < bounds.Max.X; x++ {
+			often[picture.At(x, y)]++
+		}
+	}
+	palette := slices.SortedFunc(maps.Keys(often), func(a, b color.Color) int { return often[b] - often[a] })
+	small := image.NewPaletted(bounds, palette[:min(len(palette), 64)])
+	nearest := map[color.Color]color.Color{}
+	for y := bounds.Min.Y; y < bounds.Max.Y; y++ {
+		for x := bounds.Min.X; x < bounds.Max.X; x++ {
+			c := picture.At(x, y)
+			if nearest[c] == nil {
+				nearest[c] = small.Palette.Convert(c)
+			}
+			small.Set(x, y, nearest[c])
+		}
+	}
+	return small
 }
 
 // TestPageTypes checks what the page's scripts say of their types.
@@ -201,6 +259,10 @@ func fonts(t *testing.T) string {
 <!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd">
 <fontconfig>
   <include>/etc/fonts/fonts.conf</include>
+  <match target="pattern">
+    <test name="family"><string>ui-monospace</string></test>
+    <edit name="family" mode="assign" binding="strong"><string>monospace</string></edit>
+  </match>
   <match target="pattern">
     <test qual="all" name="family" compare="not_eq"><string>monospace</string></test>
     <edit name="family" mode="prepend" binding="strong"><string>Inter</string></edit>

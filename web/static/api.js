@@ -142,5 +142,5 @@ function refusal(status, statusText, body) {
     // Something between the page and Ferry answered.
   }
   const parts = [problem.title, problem.detail].filter((part) => typeof part === "string" && part !== "");
-  return new Refusal(status, parts.join(": ") || `The answer was ${status} ${statusText}`.trim());
+  return new Refusal(status, parts.map((part) => (/[.!?]$/.test(part) ? part : `${part}.`)).join(" ") || `The answer was ${status} ${statusText}`.trim());
 }

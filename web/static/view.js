@@ -295,6 +295,12 @@ export class View {
       this.#actions.choose(Array.from(input.files ?? [], (file) => ({ file, problem: "" })));
       input.value = ""; // the same file may be chosen again
     });
+    input.addEventListener("keydown", (event) => {
+      // Some browsers open the choice with the space bar alone; it looks like a button.
+      if (event.key !== "Enter") return;
+      event.preventDefault();
+      input.click();
+    });
     const hover = (/** @type {boolean} */ on) => document.body.classList.toggle("hover", on);
     window.addEventListener("dragover", (event) => {
       if (!event.dataTransfer?.types.includes("Files")) return;
