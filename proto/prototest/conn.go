@@ -148,6 +148,6 @@ func (c *faulty) end(w *way, n int, err error) error {
 
 func (c *faulty) cutOff() error {
 	c.broken.Store(true)
-	_ = c.Conn.Close() // the peer sees it; nothing else is to be told
+	_ = c.Close() // the peer sees it; nothing else is to be told
 	return ErrFault
 }

@@ -55,7 +55,7 @@ func TestCutWrite(t *testing.T) {
 }
 
 func TestCutRead(t *testing.T) {
-	for n := range len(hello) {
+	for n := range hello {
 		conn, peer := pipe(t, prototest.CutRead(int64(n)))
 		written := make(chan error, 1)
 		go func() {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"strings"
 )
 
 // A cursor reads fields one after the other and remembers the first error;
@@ -89,7 +90,7 @@ func parsed[T any](v T, c *cursor) (T, error) {
 // appendName appends the NUL-padded field. Names are validated where they enter
 // the program; one that does not fit here is our own bug.
 func appendName(b []byte, name string) []byte {
-	if len(name) > NameSize || bytes.IndexByte([]byte(name), 0) >= 0 {
+	if len(name) > NameSize || strings.IndexByte(name, 0) >= 0 {
 		panic(fmt.Sprintf("internal error: name %q does not fit the field", name))
 	}
 	b = append(b, name...)

@@ -198,7 +198,10 @@ func TestPlans(t *testing.T) {
 		}
 	}
 	// One byte more would need another packet or a wider field.
+	emptyLast := v3.Seed()
+	emptyLast.Slice = 16
 	for d, want := range map[v3.Dialect]int64{
+		emptyLast:                         65534*16 - 1,
 		v3.Mainstream(16):                 65535*16 - 1,
 		v3.Mainstream(v3.MaxSlice):        65535*v3.MaxSlice - 1,
 		v3.PerSlice(32):                   65535 * 16,

@@ -48,6 +48,7 @@ func fuzz[M interface {
 			seen[string(b)] = true
 			f.Add(b)
 			f.Add(b[1:])
+			f.Add(append(b[:len(b)-1:len(b)-1], b[len(b)-1]^0x80))
 			f.Add(append(bytes.Clone(b), 0))
 		}
 	}

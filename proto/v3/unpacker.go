@@ -157,24 +157,20 @@ func (u *Unpacker) Open(dst, src []byte) []byte {
 	ended := u.run == 0 && len(text) > 0
 	if ended {
 		var err error
-		if dst, err = u.opener.finish(dst); err != nil {
-			u.fail(err)
+		if dst, err = u.opener.finish(dst); err != nil && u.failed == nil {
+			u.failed = err
 		}
 	}
 	u.plain += int64(len(dst) - before)
 	if want := u.plan.PlainSize(u.number); u.plain > want || ended && u.plain < want {
-		u.fail(fmt.Errorf("%w: %d bytes of plaintext by packet %d, want %d", ErrCiphertext, u.plain, u.number, want))
+		if u.failed == nil {
+			u.failed = fmt.Errorf("%w: %d bytes of plaintext by packet %d, want %d", ErrCiphertext, u.plain, u.number, want)
+		}
 		surplus := max(0, u.plain-want)
 		u.plain -= surplus
 		dst = dst[:len(dst)-int(surplus)]
 	}
 	return dst
-}
-
-func (u *Unpacker) fail(err error) {
-	if u.failed == nil {
-		u.failed = err
-	}
 }
 
 // Skip passes over the next n bytes of the packet, not more than Left, as Open

@@ -143,6 +143,33 @@ func TestSurplusIsDropped(t *testing.T) {
 	}
 }
 
+func TestSurplusBeyondTheSliceIsRefused(t *testing.T) {
+	packets := pack(t, v3.Mainstream(1024), pattern(1500))
+	u, _ := unpack(t, packets[:1], whole)
+	if err := u.Next(v3.PacketHeaderSize+1025, packets[1].header); err == nil {
+		t.Error("a last packet larger than the ones before was taken")
+	}
+	if err := u.Next(v3.PacketHeaderSize+1024, packets[1].header); err != nil {
+		t.Errorf("a last packet as large as the one before: %v", err)
+	}
+}
+
+// All of the file has come, but not the empty packet that ends it.
+func TestEmptyLastPacketIsWaitedFor(t *testing.T) {
+	packets := pack(t, v3.Seed(), pattern(63_200))
+	last := packets[len(packets)-1]
+	if len(last.cipher) != 0 {
+		t.Fatalf("the last packet has %d bytes, want 0", len(last.cipher))
+	}
+	u, text := unpack(t, packets[:len(packets)-1], whole)
+	if len(text) != 63_200 || u.Done() || u.Finish() == nil {
+		t.Errorf("%d bytes came, done %v, finish %v, want all of them and neither", len(text), u.Done(), u.Finish())
+	}
+	if err := u.Next(last.payload, last.header); err != nil || !u.Done() || u.Finish() != nil {
+		t.Errorf("the last packet: %v, done %v, finish %v", err, u.Done(), u.Finish())
+	}
+}
+
 // seal encrypts whole blocks as they are, padding or not.
 func seal(b []byte) []byte {
 	block, err := aes.NewCipher(testKey[:])
