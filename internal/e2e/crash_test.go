@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -104,14 +105,18 @@ func randomSize(random *rand.Rand) int64 {
 
 func (l *ledger) check(t *testing.T, ferry *process, data string) {
 	t.Helper()
-	folder := ""
-	for name, ids := range l.accepted {
-		for _, id := range ids {
-			waitDelivered(t, ferry.http, id, time.Minute)
-		}
-		if folder == "" {
-			folder = storedFolder(t, filepath.Join(data, "server"))
-		}
+	// What was accepted first is delivered first, and ids sort by that: each has
+	// to follow the one before it soon, however many there are.
+	var ids []string
+	for _, some := range l.accepted {
+		ids = append(ids, some...)
+	}
+	slices.Sort(ids)
+	for _, id := range ids {
+		waitDelivered(t, ferry.http, id, time.Minute)
+	}
+	folder := storedFolder(t, filepath.Join(data, "server"))
+	for name := range l.accepted {
 		if err := l.compare(folder, name); err != nil {
 			t.Error(err)
 		}
