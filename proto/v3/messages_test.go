@@ -3,6 +3,7 @@ package v3_test
 import (
 	"bytes"
 	"errors"
+	"maps"
 	"math"
 	"strings"
 	"testing"
@@ -28,9 +29,7 @@ func refuses[M interface {
 		"a byte too many": func(b []byte) []byte { return append(b, 0) },
 		"nothing":         func([]byte) []byte { return nil },
 	}
-	for what, change := range changes {
-		all[what] = change
-	}
+	maps.Copy(all, changes)
 	for what, change := range all {
 		if got, err := parse(change(bytes.Clone(good))); got != zero || err == nil {
 			t.Errorf("%T: %s: got %+v, %v, want an error alone", m, what, got, err)
