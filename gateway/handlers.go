@@ -118,6 +118,7 @@ func (a *httpAPI) postForm(x *exchange, r *http.Request, boundary string) error 
 	}
 	if isNavigation(r) {
 		x.Header().Set("Location", "/")
+		x.Header().Set("Cache-Control", "no-store")
 		x.WriteHeader(http.StatusSeeOther)
 		return nil
 	}
@@ -305,6 +306,7 @@ func (a *httpAPI) deleteUpload(x *exchange, r *http.Request) error {
 		return err
 	}
 	if gone {
+		x.Header().Set("Cache-Control", "no-store")
 		x.WriteHeader(http.StatusNoContent)
 		return nil
 	}

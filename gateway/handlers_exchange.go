@@ -91,14 +91,14 @@ func (a *httpAPI) around(next http.Handler) http.Handler {
 
 // finish answers for a handler that panicked, and logs the exchange.
 func (a *httpAPI) finish(x *exchange, r *http.Request, started time.Time) {
-	broken := false
-	if v := recover(); v != nil && v != http.ErrAbortHandler {
+	v := recover()
+	err, _ := v.(error)
+	broken := errors.Is(err, http.ErrAbortHandler)
+	if v != nil && !broken {
 		a.log.Error("handler panicked", "request", x.id, "err", fmt.Sprint(v), "stack", string(debug.Stack()))
 		if broken = x.status != 0; !broken {
 			a.fail(x, r, fmt.Errorf("panic: %v", v))
 		}
-	} else if v != nil {
-		broken = true
 	}
 	attrs := []slog.Attr{
 		slog.String("request", x.id), slog.String("method", r.Method), slog.String("path", r.URL.Path),
@@ -167,9 +167,7 @@ func (b *body) Read(p []byte) (int, error) {
 	b.left = min(b.stall, b.left-time.Since(started)+earned)
 	switch {
 	case errors.Is(err, io.EOF):
-		b.err, b.ended = io.EOF, true
-		// The server watches the connection from now on, for its client to leave.
-		_ = b.control.SetReadDeadline(time.Time{})
+		b.err, b.ended = io.EOF, true // net/http ends the deadline
 	case err != nil:
 		b.err = &bodyError{err}
 	}
@@ -182,8 +180,7 @@ func (b *body) Close() error { return nil }
 // leave bounds how long the server goes on reading a body that was refused, so
 // that its sender gets to see the answer before the connection ends: not at all
 // if the sender waits to be asked for it.
-func (b *body) leave(expected bool) {
-	wait := leaveTimeout
+func (b *body) leave(wait time.Duration, expected bool) {
 	if expected && !b.begun {
 		wait = 0
 	}

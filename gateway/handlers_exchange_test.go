@@ -21,7 +21,11 @@ const testPatience = 30 * time.Second
 // read reads an answer off a connection.
 func read(t testing.TB, r io.Reader) answer {
 	t.Helper()
-	res, err := http.ReadResponse(bufio.NewReader(r), nil)
+	buffered, ok := r.(*bufio.Reader)
+	if !ok {
+		buffered = bufio.NewReader(r)
+	}
+	res, err := http.ReadResponse(buffered, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,9 +68,10 @@ func TestTooLargeBeforeBody(t *testing.T) {
 	})
 }
 
-// TestRefusalsComeBeforeBody wants no 100 Continue where the header says enough.
+// TestRefusalsComeBeforeBody wants the answer, and no 100 Continue before it,
+// where the header says enough.
 func TestRefusalsComeBeforeBody(t *testing.T) {
-	s := newFakeAPI(t)
+	s := newFakeAPI(t, func(a *httpAPI, _ *fakeCore) { a.leave = time.Hour })
 	for _, c := range []struct {
 		target, header string
 		kind           problemKind
@@ -79,9 +84,23 @@ func TestRefusalsComeBeforeBody(t *testing.T) {
 		{"/x", "Host: localhost\r\n", kindNotFound},
 		{"/healthz", "Host: localhost\r\n", kindMethod},
 	} {
-		conn := s.raw(t, "POST "+c.target+" HTTP/1.1\r\n"+c.header+"Content-Length: 1000\r\nExpect: 100-continue\r\n\r\n")
-		read(t, conn).problem(t, c.kind)
-		wantClosed(t, conn)
+		for _, expect := range []string{"", "Expect: 100-continue\r\n"} {
+			conn := s.raw(t, "POST "+c.target+" HTTP/1.1\r\n"+c.header+"Content-Length: 1000\r\n"+expect+"\r\n")
+			if err := conn.SetReadDeadline(time.Now().Add(stall / 2)); err != nil {
+				t.Fatal(err)
+			}
+			a := read(t, conn)
+			a.problem(t, c.kind)
+			if !a.Close {
+				t.Errorf("%s: the connection stays open", c.target)
+			}
+			if expect == "" { // this sender goes on, and then gets to see the end
+				if _, err := io.WriteString(conn, strings.Repeat("x", 1000)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			wantClosed(t, conn)
+		}
 	}
 }
 
@@ -213,13 +232,7 @@ func TestDeadlinesEnd(t *testing.T) {
 		if _, err := fmt.Fprintf(conn, "POST /uploads?name=%d HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx", i); err != nil {
 			t.Fatal(err)
 		}
-		res, err := http.ReadResponse(r, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.Copy(io.Discard, res.Body); err != nil || res.StatusCode != http.StatusAccepted {
-			t.Errorf("request %d: %d, %v", i, res.StatusCode, err)
-		}
+		read(t, r).upload(t, http.StatusAccepted)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
@@ -395,13 +396,30 @@ func TestErrors(t *testing.T) {
 			if !strings.Contains(log, p.RequestID) || !errors.Is(c.err, errPanic) && !strings.Contains(log, c.err.Error()) {
 				t.Errorf("log %q has not the request %s and %q", log, p.RequestID, c.err)
 			}
-			if errors.Is(c.err, errPanic) && !(strings.Contains(log, "fake_test.go") && strings.Contains(log, "level=ERROR")) {
+			if errors.Is(c.err, errPanic) && (!strings.Contains(log, "fake_test.go") || !strings.Contains(log, "level=ERROR")) {
 				t.Errorf("log %q has no stack", log)
 			}
 			if got := s.names(); len(got) > 0 {
 				t.Errorf("kept %q, want nothing", got)
 			}
 		})
+	}
+}
+
+// TestErrorAfterHeader takes back what was to go with another answer.
+func TestErrorAfterHeader(t *testing.T) {
+	a := newHTTPAPI(&fakeCore{}, nil, 1)
+	h := a.serve(func(x *exchange, _ *http.Request) error {
+		x.Header().Set("Location", "/uploads/x")
+		x.Header().Set("Content-Length", "5")
+		return errors.New("too late")
+	})
+	srv := httptest.NewServer(a.around(h))
+	t.Cleanup(srv.Close)
+	got := (&testAPI{api: a, url: srv.URL}).ask(t, "GET", "/", nil)
+	got.problem(t, kindInternal)
+	if location := got.Header.Get("Location"); location != "" {
+		t.Errorf("Location is %q", location)
 	}
 }
 
@@ -415,7 +433,7 @@ func TestPanicInAnswer(t *testing.T) {
 	})
 	cut := make(chan any, 1)
 	x := &nobody{h: http.Header{}}
-	r, err := http.NewRequestWithContext(t.Context(), "GET", "http://localhost/", nil)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://localhost/", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -423,7 +441,8 @@ func TestPanicInAnswer(t *testing.T) {
 		defer func() { cut <- recover() }()
 		s.api.around(boom).ServeHTTP(writable{x}, r)
 	}()
-	if got := <-cut; got != http.ErrAbortHandler {
+	got := <-cut
+	if err, _ := got.(error); !errors.Is(err, http.ErrAbortHandler) {
 		t.Errorf("recovered %v, want http.ErrAbortHandler", got)
 	}
 }

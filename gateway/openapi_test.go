@@ -171,11 +171,11 @@ func TestConformsCatches(t *testing.T) {
 	if err := conforms(doc, r, answer(200, "application/json", string(whole))); err != nil {
 		t.Fatalf("a right answer: %v", err)
 	}
-	replaced := func(old, new string) string {
+	replaced := func(old, other string) string {
 		if !strings.Contains(string(whole), old) {
 			t.Fatalf("the sample has no %s: %s", old, whole)
 		}
-		return strings.Replace(string(whole), old, new, 1)
+		return strings.Replace(string(whole), old, other, 1)
 	}
 	problem := `{"type": "/problems/x", "title": "x", "status": 404, "detail": "x", "request_id": "1"}`
 	if err := conforms(doc, r, answer(404, problemType, problem)); err != nil {

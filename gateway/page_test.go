@@ -37,6 +37,14 @@ func TestStaticFiles(t *testing.T) {
 		if a.StatusCode != http.StatusOK || string(a.body) != string(content) || etag == "" || a.Header.Get("Cache-Control") != "no-cache" {
 			t.Errorf("%s: %d, %d bytes, ETag %q, Cache-Control %q", url, a.StatusCode, len(a.body), etag, a.Header.Get("Cache-Control"))
 		}
+		for _, tags := range []string{"W/" + etag, `"other", ` + etag, "*"} {
+			if a := s.ask(t, "GET", url, nil, "If-None-Match", tags); a.StatusCode != http.StatusNotModified {
+				t.Errorf("%s with %s: %d", url, tags, a.StatusCode)
+			}
+		}
+		if a := s.ask(t, "GET", url, nil, "Range", "bytes=99999999-", "If-Match", `"other"`); a.StatusCode != http.StatusOK {
+			t.Errorf("%s with Range: %d", url, a.StatusCode)
+		}
 		if a := s.ask(t, "GET", url, nil, "If-None-Match", etag); a.StatusCode != http.StatusNotModified || len(a.body) > 0 {
 			t.Errorf("%s with its ETag: %d, %d bytes", url, a.StatusCode, len(a.body))
 		}

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -169,7 +170,7 @@ func (a *httpAPI) fail(x *exchange, r *http.Request, err error) {
 	}
 	if !x.body.ended {
 		h.Set("Connection", "close")
-		x.body.leave(r.Header.Get("Expect") != "")
+		x.body.leave(a.leave, r.Header.Get("Expect") != "")
 	}
 	if f.retryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(f.retryAfter))
@@ -180,15 +181,25 @@ func (a *httpAPI) fail(x *exchange, r *http.Request, err error) {
 	})
 }
 
-// json writes an answer. Whoever asked may be gone: there is nobody to tell.
+// json writes an answer.
 func (x *exchange) json(status int, mediaType string, value any) {
 	h := x.Header()
 	h.Set("Content-Type", mediaType)
 	h.Set("Cache-Control", "no-store")
-	x.WriteHeader(status)
-	e := json.NewEncoder(x)
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	if err := e.Encode(value); err != nil && x.err == nil {
+	if err := e.Encode(value); err != nil {
+		panic("internal error: " + err.Error()) // nothing here can fail to be JSON
+	}
+	x.WriteHeader(status)
+	x.write(b.Bytes())
+}
+
+// write sends an answer's body. Whoever asked may be gone: there is nobody to
+// tell but the log.
+func (x *exchange) write(body []byte) {
+	if _, err := x.Write(body); err != nil && x.err == nil {
 		x.err = fmt.Errorf("write answer: %w", err)
 	}
 }

@@ -57,6 +57,7 @@ type httpAPI struct {
 
 	stall time.Duration
 	rate  int64
+	leave time.Duration
 	slots chan struct{} // holds a value for each upload that comes in
 
 	static      map[string]static // the page's files, by their path
@@ -80,7 +81,7 @@ func (g *Gateway) httpAPI() *httpAPI {
 func newHTTPAPI(core uploads, receive func(context.Context) receiver, limit int64) *httpAPI {
 	return &httpAPI{
 		core: core, receive: receive, limit: limit, log: slog.New(slog.DiscardHandler),
-		stall: stall, rate: minRate, slots: make(chan struct{}, maxRequests),
+		stall: stall, rate: minRate, leave: leaveTimeout, slots: make(chan struct{}, maxRequests),
 		static: staticFiles(), description: newStatic("openapi.yaml", api.OpenAPI),
 	}
 }
