@@ -20,6 +20,10 @@ type SessionConfig struct {
 	MinRate int64
 	// MaxFileSize in bytes; what the version can carry.
 	MaxFileSize int64
+	// Refused, if not nil, is told of each request that was refused and of which
+	// its caller hears in no other way: neither did the session end nor was there
+	// a Transfer. client and file are what the peer wrote, if it did: any bytes.
+	Refused func(client, file string, why error)
 }
 
 // Accept performs one version's handshake on a fresh connection and returns the

@@ -141,7 +141,8 @@ func (s *sessionV3) register(ctx context.Context, h v3.RequestHeader) (Registrat
 	name, err := ParseClientName(m.Name)
 	if err != nil {
 		s.answer(v3.CodeGeneralError)
-		return none, nil //nolint:nilerr // the client has been told, and may know another name
+		s.refusing(m.Name, "", err)
+		return none, nil // the client has been told, and may know another name
 	}
 	free, err := s.cfg.Directory.NameFree(ctx, name)
 	if err != nil {
@@ -149,6 +150,7 @@ func (s *sessionV3) register(ctx context.Context, h v3.RequestHeader) (Registrat
 	}
 	if !free {
 		s.answer(v3.CodeNameTaken)
+		s.refusing(m.Name, "", ErrNameTaken)
 		return none, nil
 	}
 	r := Registration{ID: s.newID(), Name: name}
@@ -207,6 +209,7 @@ func (s *sessionV3) reconnect(ctx context.Context, h v3.RequestHeader) (bool, er
 	case errors.Is(err, ErrUnknownClient) || err == nil && r.Name.String() != m.Name:
 		s.say(v3.CodeUnknown, v3.IDSize)
 		s.out = v3.Registered{Client: h.Client}.Append(s.out)
+		s.refusing(m.Name, "", fmt.Errorf("%w: id %s", ErrUnknownClient, ClientID(h.Client)))
 		return false, nil
 	case err != nil:
 		return false, s.broken(err)
@@ -352,10 +355,15 @@ func (s *sessionV3) next() (*transferV3, error) {
 		}
 		// A handshake again, or 900, 901 or 902 of a file that is none, or is
 		// finished: nothing is touched.
-		if _, err := s.payload(h); err != nil {
+		b, err := s.payload(h)
+		if err != nil {
 			return nil, err
 		}
-		if err := s.pointless("%v, and no file is under way", h.Code); err != nil {
+		file := ""
+		if m, err := v3.ParseConfirm(b); err == nil && h.Code >= v3.CodeEqual {
+			file = m.Name
+		}
+		if err := s.pointless(file, "%v, and no file is under way", h.Code); err != nil {
 			return nil, err
 		}
 	}
@@ -363,13 +371,22 @@ func (s *sessionV3) next() (*transferV3, error) {
 
 // pointless answers 1607 to a message that is in step, but asks for nothing a
 // session can give.
-func (s *sessionV3) pointless(format string, args ...any) error {
+func (s *sessionV3) pointless(file, format string, args ...any) error {
 	s.answer(v3.CodeGeneralError)
+	why := fmt.Errorf("%w: %w", ErrProtocol, fmt.Errorf(format, args...))
 	if s.useless++; s.useless > mostUseless {
 		_ = s.flush()
-		return fmt.Errorf("%w: %w", ErrProtocol, fmt.Errorf(format, args...))
+		return why
 	}
+	s.refusing(s.client.Name.String(), file, why)
 	return nil
+}
+
+// refusing tells of a refusal that is no error of any call.
+func (s *sessionV3) refusing(client, file string, why error) {
+	if s.cfg.Refused != nil {
+		s.cfg.Refused(client, file, why)
+	}
 }
 
 // packet takes the headers of a packet between two files: the first of a new
@@ -399,6 +416,7 @@ func (s *sessionV3) packet(h v3.RequestHeader) (*transferV3, error) {
 		if s.useless++; s.useless > mostUseless {
 			return nil, s.violation("%w", err)
 		}
+		s.refusing(s.client.Name.String(), p.Name, err)
 		return nil, t.turnDown(err)
 	}
 	s.useless = 0
@@ -455,7 +473,7 @@ func (s *sessionV3) pass(payload uint32, p v3.PacketHeader) (bool, error) {
 		return true, err
 	}
 	if again {
-		return true, s.pointless("packet of a refused file again")
+		return true, s.pointless(p.Name, "packet of a refused file again")
 	}
 	return true, nil
 }

@@ -160,6 +160,11 @@ func (h *host) sessionConfig(address string) proto.SessionConfig {
 		IdleTimeout:      h.limits.Idle,
 		MinRate:          h.limits.Rate,
 		MaxFileSize:      h.limits.FileSize,
+		Refused: func(client, file string, why error) {
+			if unsaid, ok := h.refused.say(); ok {
+				h.log.Warn("request refused", "client", client, "address", address, "file", file, "err", why, "more", unsaid)
+			}
+		},
 	}
 }
 

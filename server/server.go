@@ -50,6 +50,7 @@ type Server struct {
 	crowded   burst // lines about connections over a limit
 	broken    burst // lines about an accept that failed
 	unnoted   burst // lines about visits that could not be noted
+	refused   burst // lines about requests that a session refused by itself
 }
 
 // Open locks the data folder, brings the database up to date and sweeps what a
@@ -70,6 +71,7 @@ func Open(ctx context.Context, cfg Config) (*Server, error) {
 		crowded:   burst{lines: 1, span: 10 * time.Second},
 		broken:    burst{lines: 1, span: 10 * time.Second},
 		unnoted:   burst{lines: 1, span: time.Minute},
+		refused:   burst{lines: 20, span: 10 * time.Second},
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
