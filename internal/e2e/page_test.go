@@ -81,12 +81,18 @@ func TestPageKeyboard(t *testing.T) {
 	wantStored(t, data, files)
 }
 
-// TestPageTrouble sees the page when it gets no list.
+// TestPageTrouble sees the page when what it sends or asks for does not come
+// through.
 func TestPageTrouble(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	write(t, filepath.Join(dir, "before.txt"), []byte("before\n"))
-	browse(t, "troubled", up(t, t.TempDir()), map[string]any{"dir": dir})
+	data, dir := t.TempDir(), t.TempDir()
+	files := map[string][]byte{"before.txt": []byte("before\n"), "after.txt": []byte("after\n")}
+	for name, content := range files {
+		write(t, filepath.Join(dir, name), content)
+	}
+	write(t, filepath.Join(dir, "cancelled.txt"), []byte("cancelled\n"))
+	browse(t, "troubled", up(t, data), map[string]any{"dir": dir})
+	wantStored(t, data, files)
 }
 
 // TestPageMany sends and lists more files than the page takes at once.
@@ -173,9 +179,8 @@ func TestPageStates(t *testing.T) {
 	}
 }
 
-// keepPictures writes the browser's pictures to a folder in a quarter of their
-// size: with no more colours than a palette holds, which are more than the eye
-// sees in a page.
+// keepPictures writes the browser's pictures to a folder in a third of their
+// size: with 64 colours, which are more than the eye sees in a page.
 func keepPictures(t *testing.T, from, to string) {
 	t.Helper()
 	for _, name := range []string{"page.png", "page-dark.png"} {

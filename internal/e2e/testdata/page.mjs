@@ -280,11 +280,27 @@ async function picture(page) {
   }
 }
 
-/** The list does not come for a while; the page says why, and goes on. */
+/** What is sent or asked for does not come through; the page says why, and goes on. */
 async function troubled() {
   const { page, close } = await open({ refused: ["GET /uploads 503"] });
   await choose(page, "before.txt");
   await stands(page, "before.txt", "Delivered");
+
+  const posts = "**/uploads?name=*";
+  await page.route(posts, (route) => route.abort("connectionrefused"), { times: 1 });
+  await choose(page, "after.txt");
+  await stands(page, "after.txt", "Not sent");
+  await heard(page, /^after\.txt was not sent\. The connection broke/);
+  await row(page, "after.txt").getByRole("button", { name: "Try again after.txt" }).click();
+  await stands(page, "after.txt", "Delivered");
+  await page.route(posts, () => {}); // it hangs
+  await choose(page, "cancelled.txt");
+  await stands(page, "cancelled.txt", "Receiving");
+  await row(page, "cancelled.txt").getByRole("button", { name: "Cancel cancelled.txt" }).click();
+  await row(page, "cancelled.txt").waitFor({ state: "detached" });
+  await heard(page, "cancelled.txt is cancelled.");
+  await page.unroute(posts);
+
   const answers = [
     (route) => route.fulfill({
       status: 503,
