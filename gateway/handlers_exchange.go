@@ -39,7 +39,7 @@ func (a *httpAPI) begin(w http.ResponseWriter, r *http.Request) (*exchange, *htt
 		// For what the server itself reads of a body that no handler wants.
 		_ = x.control.SetReadDeadline(time.Now().Add(a.stall))
 	}
-	// A deadline of the request before on this connection would end "100 Continue".
+	// For "100 Continue", which net/http writes by itself.
 	x.extend()
 	copied := *r
 	copied.Body = x.body

@@ -169,7 +169,12 @@ func TestTruncatedBody(t *testing.T) {
 	}
 }
 
+// impatient is for bodies that will not come.
 func impatient(a *httpAPI, _ *fakeCore) { a.stall, a.rate = 50*time.Millisecond, 1<<20 }
+
+// brief has deadlines that pass in a test, and not before what is on its way
+// has come.
+func brief(a *httpAPI, _ *fakeCore) { a.stall = time.Second }
 
 // TestSilentBody ends a request whose body stops coming.
 func TestSilentBody(t *testing.T) {
@@ -222,14 +227,20 @@ func TestUnwantedBody(t *testing.T) {
 // TestDeadlinesEnd shows that one request's deadlines do not reach into the
 // next on its connection.
 func TestDeadlinesEnd(t *testing.T) {
-	s := newFakeAPI(t, impatient)
+	s := newFakeAPI(t, brief)
 	conn := s.raw(t, "")
 	r := bufio.NewReader(conn)
-	for i := range 3 {
+	for i := range 2 {
 		if i > 0 {
-			time.Sleep(2 * s.api.stall) // the real clock is what the sockets go by
+			time.Sleep(s.api.stall + s.api.stall/4) // the real clock is what the sockets go by
 		}
-		if _, err := fmt.Fprintf(conn, "POST /uploads?name=%d HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx", i); err != nil {
+		if _, err := fmt.Fprintf(conn, "POST /uploads?name=%d HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n", i); err != nil {
+			t.Fatal(err)
+		}
+		if a := read(t, r); a.StatusCode != http.StatusContinue {
+			t.Fatalf("answer %d, want 100", a.StatusCode)
+		}
+		if _, err := io.WriteString(conn, "x"); err != nil {
 			t.Fatal(err)
 		}
 		read(t, r).upload(t, http.StatusAccepted)
@@ -239,8 +250,8 @@ func TestDeadlinesEnd(t *testing.T) {
 // TestSlowCommit shows that a body's deadline ends with the body: what follows
 // may take longer.
 func TestSlowCommit(t *testing.T) {
-	s := newFakeAPI(t, impatient)
-	slow := &slowCommit{wait: 3 * s.api.stall}
+	s := newFakeAPI(t, brief)
+	slow := &slowCommit{wait: s.api.stall + s.api.stall/4}
 	receive := s.api.receive
 	s.api.receive = func(ctx context.Context) receiver {
 		slow.receiver, slow.ctx = receive(ctx), ctx
