@@ -404,7 +404,7 @@ func (s *sessionV3) packet(h v3.RequestHeader) (*transferV3, error) {
 	}
 	u, err := v3.Recognize(s.key, h.PayloadSize, p)
 	if err != nil {
-		return nil, s.violation("%w", err)
+		return nil, s.violation("file %q: %w", p.Name, err)
 	}
 	s.refused = nil
 	t := &transferV3{s: s, u: u, plan: u.Plan()}
