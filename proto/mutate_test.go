@@ -47,6 +47,11 @@ func TestMutations(t *testing.T) {
 	}
 	t.Logf("to repeat: -mutation-seed=%d", seed)
 	f := newMutants(t, seed)
+	defer func() {
+		if f.watch != nil {
+			f.watch.Stop()
+		}
+	}()
 	start := time.Now()
 	const every = 100_000
 	for n := range uint64(*mutations) {
@@ -234,7 +239,7 @@ func (f *mutants) take(tr proto.Transfer, conn *talk, b base) bool {
 	switch last := conn.lastBytes(); {
 	case conn.ended:
 		f.seen.left++
-		if conn.end != io.EOF {
+		if !errors.Is(conn.end, io.EOF) {
 			conn.fail("received from a client that did not leave, %v", conn.end)
 		}
 	case !bytes.HasSuffix(last, confirmed) && !conn.heard(confirmed):
