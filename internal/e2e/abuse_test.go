@@ -156,6 +156,9 @@ func (s *siege) deliver() (time.Duration, error) {
 	b := honestFile(s.deliveries)
 	start := time.Now()
 	_, err := send(s.t.Context(), s.server.native, "window=64", "honest", s.honest, fmt.Sprintf("file %d", s.deliveries), b)
+	if err != nil {
+		s.deliveries--
+	}
 	return time.Since(start), err
 }
 
