@@ -5,7 +5,9 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"io"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -22,6 +24,8 @@ const (
 var (
 	// errCancelled breaks off a delivery that somebody does not want any more.
 	errCancelled = errors.New("cancelled")
+	// errInternal: an attempt panicked; the log has it.
+	errInternal = errors.New("internal error: the gateway's log says more")
 	// errGivenBack breaks off a delivery because the gateway stops.
 	errGivenBack = errors.New("the gateway was stopped")
 )
@@ -46,6 +50,7 @@ type delivery struct {
 	mu        sync.Mutex
 	progress  proto.Progress // guarded by mu
 	matched   bool           // in this attempt: the file may be stored; guarded by mu
+	noted     bool           // by this attempt, that it may be; used by Send's goroutine, and after it
 	cancelled bool           // somebody asked for it; guarded by mu
 }
 
@@ -174,7 +179,13 @@ func (g *Gateway) deliver(d *delivery) {
 	g.settle(d, err)
 }
 
-func (g *Gateway) send(d *delivery) (proto.Receipt, error) {
+func (g *Gateway) send(d *delivery) (_ proto.Receipt, err error) {
+	defer func() { // one upload's trouble must not be all others'
+		if p := recover(); p != nil {
+			g.log.Error("internal error", "upload", d.id.String(), "err", fmt.Sprint(p), "stack", string(debug.Stack()))
+			err = errInternal
+		}
+	}()
 	if err := d.ctx.Err(); err != nil {
 		return proto.Receipt{}, context.Cause(d.ctx)
 	}
@@ -208,7 +219,7 @@ func (g *Gateway) matched(ctx context.Context, d *delivery) error {
 		} else if cancel {
 			return errCancelled
 		}
-		return note(ctx, tx, d.client(), d.offer.Name.String(), storedFile{sha256: d.offer.Sum.SHA256}, now)
+		return g.noteMatch(ctx, tx, d, now)
 	})
 	if err != nil {
 		d.mu.Lock()
@@ -216,6 +227,26 @@ func (g *Gateway) matched(ctx context.Context, d *delivery) error {
 		d.mu.Unlock()
 	}
 	return err
+}
+
+// noteMatch notes that the destination may hold the file. What an earlier
+// attempt noted may yet turn out to be so: its note stays if it is of the same
+// content, and this attempt may not take it back. If it is of other content,
+// nobody can say any more what a file of that name will be.
+func (g *Gateway) noteMatch(ctx context.Context, tx *sql.Tx, d *delivery, now time.Time) error {
+	name, f := d.offer.Name.String(), storedFile{sha256: d.offer.Sum.SHA256}
+	before, ok, err := lookUp(ctx, tx, d.client(), name)
+	if err != nil {
+		return err
+	}
+	d.noted = !ok || before.confirmed
+	if !d.noted {
+		if before.sha256 == f.sha256 {
+			return nil
+		}
+		f = storedFile{} // of unknown content
+	}
+	return note(ctx, tx, d.client(), name, f, now)
 }
 
 // heartbeats keeps the lease until ctx ends.
@@ -265,7 +296,7 @@ func (g *Gateway) settle(d *delivery, err error) {
 			if err != nil {
 				return err
 			}
-			o = existing(a, f, ok, d.offer.Sum.SHA256)
+			o = existing(a, f, ok && f != storedFile{}, d.offer.Sum.SHA256)
 		}
 		return g.record(ctx, tx, d, o, now)
 	})
@@ -287,13 +318,13 @@ func (g *Gateway) record(ctx context.Context, tx *sql.Tx, d *delivery, o outcome
 			return err
 		}
 	}
-	if o.notStored {
+	if o.notStored && d.noted {
 		if err := unnote(ctx, tx, d.client(), name); err != nil {
 			return err
 		}
 	}
 	if o.final() {
-		if err := d.finish(ctx, tx, now); err != nil {
+		if err := d.finish(ctx, tx); err != nil {
 			return err
 		}
 	} else if err := d.giveUp(ctx, tx, now.Add(o.delay), o.failures, o.network); err != nil {

@@ -114,6 +114,67 @@ func wantDelivered(t *testing.T, g *core, u Upload) {
 	}
 }
 
+// TestRefusedAfterLostAnswer: the server is still busy storing what the first
+// attempt confirmed when the second one confirms the same, and refuses that.
+// What the first one may have left there is not forgotten.
+func TestRefusedAfterLostAnswer(t *testing.T) {
+	r := newRemote()
+	r.expect("f",
+		func(s *sending) error { return errors.Join(s.match(), errBroken) },
+		func(s *sending) error {
+			err := s.match()
+			s.store() // by the first attempt
+			return errors.Join(err, proto.ErrRefused)
+		})
+	g := openCore(t, t.TempDir(), r)
+	u := g.take("f", "content")
+	g.deliverAll()
+	g.await(u.ID, StateWaiting)
+	g.time.advance(maxDelay)
+	for g.see(u.ID).Attempts.Count < 2 || g.see(u.ID).State == StateDelivering {
+		time.Sleep(time.Millisecond)
+	}
+	g.time.advance(maxDelay)
+	g.await(u.ID, StateDelivered)
+}
+
+// TestOpenOutcomeOfOtherContent: what was cancelled after it had matched may
+// yet be stored. That the name exists does not mean then that the next upload
+// of that name is.
+func TestOpenOutcomeOfOtherContent(t *testing.T) {
+	r := newRemote()
+	matches := func(s *sending) error { return errors.Join(s.match(), errBroken) }
+	r.expect("f", matches, matches)
+	g := openCore(t, t.TempDir(), r)
+	first := g.take("f", "first")
+	second := g.take("f", "second")
+	g.deliverAll()
+	g.await(first.ID, StateWaiting)
+	g.cancel(first.ID)
+	g.await(second.ID, StateWaiting)
+	r.mu.Lock()
+	r.files["f"] = "first" // after all
+	r.mu.Unlock()
+	g.time.advance(maxDelay)
+	if got := g.await(second.ID, StateFailed); got.Error == nil || !strings.Contains(*got.Error, "not known here what is in it") {
+		t.Errorf("%+v, want that the content is not known", got)
+	}
+}
+
+// TestPanicInDelivery wants other uploads to go on, and this one to be tried
+// again.
+func TestPanicInDelivery(t *testing.T) {
+	r := newRemote()
+	r.expect("f", func(*sending) error { panic("bug") })
+	g := openCore(t, t.TempDir(), r)
+	u := g.take("f", "content")
+	g.deliverAll()
+	g.await(u.ID, StateWaiting)
+	g.await(g.take("other", "x").ID, StateDelivered)
+	g.time.advance(maxDelay)
+	g.await(u.ID, StateDelivered)
+}
+
 // TestLostAnswer loses the acknowledgement of what was stored: that the name
 // exists then means that it is delivered.
 func TestLostAnswer(t *testing.T) {

@@ -207,8 +207,10 @@ func (g *Gateway) Serve(ctx context.Context, ln net.Listener) error {
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          slog.NewLogLogger(g.log.Handler(), slog.LevelDebug),
-		BaseContext:       func(net.Listener) context.Context { return running },
+		// OPTIONS * goes the way of everything else, past the check of its Host.
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     slog.NewLogLogger(g.log.Handler(), slog.LevelDebug),
+		BaseContext:                  func(net.Listener) context.Context { return running },
 	}
 	var workers sync.WaitGroup
 	for range g.cfg.Workers {

@@ -99,11 +99,11 @@ func (c *claim) giveUp(ctx context.Context, tx *sql.Tx, due time.Time, failures 
 }
 
 // finish ends the job and lets the next one of its name go.
-func (c *claim) finish(ctx context.Context, tx *sql.Tx, now time.Time) error {
+func (c *claim) finish(ctx context.Context, tx *sql.Tx) error {
 	if err := held(tx.ExecContext(ctx, "delete from jobs where upload = $1 and fence = $2 and leased = 1", c.id, c.fence)); err != nil {
 		return err
 	}
-	return unpark(ctx, tx, c.offer.Name.String(), now)
+	return unpark(ctx, tx, c.offer.Name.String())
 }
 
 // held turns a write that found no row into errLeaseLost.
@@ -117,12 +117,13 @@ func held(res sql.Result, err error) error {
 	return nil
 }
 
-const unparkJob = `update jobs set parked = 0, due_at = $1
-	where upload = (select upload from jobs where name = $2 order by upload limit 1) and parked = 1`
+const unparkJob = `update jobs set parked = 0
+	where upload = (select upload from jobs where name = $1 order by upload limit 1) and parked = 1`
 
-// unpark makes the oldest job of a name due, after the one before it is gone.
-func unpark(ctx context.Context, tx *sql.Tx, name string, now time.Time) error {
-	_, err := tx.ExecContext(ctx, unparkJob, now.UnixMicro(), name)
+// unpark lets the oldest job of a name be claimed, after the one before it is
+// gone. It is due since it was recorded, and so has not lost its place.
+func unpark(ctx context.Context, tx *sql.Tx, name string) error {
+	_, err := tx.ExecContext(ctx, unparkJob, name)
 	if err != nil {
 		return fmt.Errorf("let the next of its name go: %w", err)
 	}
@@ -137,13 +138,14 @@ const pullJobs = `update jobs set due_at = $1
 	where upload in (select upload from jobs where parked = 0 and due_at > $2 and leased = 0 and network = 1 order by due_at, upload limit $3)`
 
 // restoreJobs makes runnable what a process before this one had claimed or
-// postponed: nobody else can have a lease on this folder.
+// postponed, before all that it had not begun: nobody else can have a lease on
+// this folder.
 func restoreJobs(ctx context.Context, tx *sql.Tx, now time.Time) error {
 	if _, err := tx.ExecContext(ctx, `update uploads set state = 'queued' where state <> 'queued'
 		and id in (select upload from jobs)`); err != nil {
 		return err
 	}
-	_, err := tx.ExecContext(ctx, `update jobs set leased = 0, due_at = $1
-		where parked = 0 and (leased = 1 or due_at > $1)`, now.UnixMicro())
+	_, err := tx.ExecContext(ctx, `update jobs set leased = 0, due_at = 0
+		where parked = 0 and (leased = 1 or failures > 0 or due_at > $1)`, now.UnixMicro())
 	return err
 }

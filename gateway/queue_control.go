@@ -103,7 +103,7 @@ func (g *Gateway) cancelIdle(ctx context.Context, tx *sql.Tx, u Upload) error {
 	if _, err := tx.ExecContext(ctx, "delete from jobs where upload = $1", u.ID); err != nil {
 		return err
 	}
-	if err := unpark(ctx, tx, u.Name, now); err != nil {
+	if err := unpark(ctx, tx, u.Name); err != nil {
 		return err
 	}
 	f, known, err := lookUp(ctx, tx, g.keys.client(), u.Name)

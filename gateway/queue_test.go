@@ -271,7 +271,7 @@ func TestStaleClaim(t *testing.T) {
 		err := g.db.Update(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
 			now := g.now()
 			_, err1 := stale.heartbeat(ctx, tx, now)
-			for _, err := range []error{err1, stale.finish(ctx, tx, now), stale.giveUp(ctx, tx, now, 1, true)} {
+			for _, err := range []error{err1, stale.finish(ctx, tx), stale.giveUp(ctx, tx, now, 1, true)} {
 				if !errors.Is(err, errLeaseLost) {
 					t.Errorf("a stale claim: %v, want %v", err, errLeaseLost)
 				}
@@ -571,5 +571,54 @@ func TestEverythingAtOnce(t *testing.T) {
 	var jobs int
 	if err := g.db.Read().QueryRow("select count(*) from jobs").Scan(&jobs); err != nil || jobs > 0 {
 		t.Errorf("%d jobs, %v; want none", jobs, err)
+	}
+}
+
+// TestPlaceInLine: what was accepted first goes first, also after a restart
+// that interrupted it, and after it waited for another one of its name.
+func TestPlaceInLine(t *testing.T) {
+	dir, r := t.TempDir(), newRemote()
+	g := openCore(t, dir, r)
+	claim := func() (id ulid.ULID) {
+		t.Helper()
+		err := g.db.Update(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
+			c, _, err := claimDue(ctx, tx, g.now())
+			id = c.id
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	var want []string
+	for _, name := range []string{"a", "b", "a", "c"} {
+		g.time.advance(time.Second)
+		want = append(want, g.take(name, "same").ID.String())
+	}
+	if got := claim().String(); got != want[0] {
+		t.Fatalf("claimed %s, want %s", got, want[0])
+	}
+	g.time.advance(time.Second)
+	g.shut() // as if killed: nobody gives the claim back
+	same := g.time.clock()
+	g = openCore(t, dir, r, func(_ *Config, p *parts) { p.clock = same })
+	var got []string
+	for range want {
+		id := claim()
+		got = append(got, id.String())
+		name := g.see(id).Name
+		err := g.db.Update(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
+			if _, err := tx.ExecContext(ctx, "delete from jobs where upload = $1", id); err != nil {
+				return err
+			}
+			return unpark(ctx, tx, name)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("order of claims (-accepted +claimed):\n%s", d)
 	}
 }

@@ -174,10 +174,11 @@ func (r *reception) show(in *incoming) bool {
 }
 
 // explain says why a file did not come in: that somebody ended it goes before
-// what the body's reader made of that.
+// what the body's reader made of that. A context that is merely cancelled is
+// net/http's, which has found the body unreadable: the reader knows why.
 func (r *reception) explain(err error) error {
 	switch {
-	case r.ctx.Err() != nil:
+	case r.ctx.Err() != nil && !errors.Is(context.Cause(r.ctx), context.Canceled):
 		return context.Cause(r.ctx)
 	case blob.IsFull(err) || sqldb.IsFull(err):
 		return fmt.Errorf("%w: %w", errSpoolFull, err)

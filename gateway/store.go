@@ -245,7 +245,7 @@ func (g *Gateway) dropFile(id ulid.ULID) {
 
 // A storedFile is what is known of a name at the destination.
 type storedFile struct {
-	sha256    [32]byte
+	sha256    [32]byte // zeros if it cannot be known
 	confirmed bool
 }
 
