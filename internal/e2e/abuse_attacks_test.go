@@ -30,6 +30,7 @@ var abuses = []abuse{
 	{
 		what:   "garbage under a known id takes a name",
 		attack: sendGarbage,
+		args:   []string{"--max-staged", "8MiB"}, // as if all that is left behind came at once
 		logged: [][]string{
 			{"file broken off", "client=victim", "file=next", "address=127.0.0.1:", "left within the file"},
 			{"file broken off", "client=victim", "file=next", "made up"},
@@ -257,8 +258,8 @@ func open(key v3.Key, packets [][]byte) ([]byte, error) {
 }
 
 // garbageSize leaves a whole block of padding, which nothing but the right key
-// decrypts to.
-const garbageSize = 16_000
+// decrypts to, and is more than the server gathers before it writes.
+const garbageSize = 160_000
 
 // sendGarbage begins files of the victim without having its key, and would have
 // one stored.
@@ -270,28 +271,25 @@ func sendGarbage(s *siege) error {
 		}
 		defer r.close()
 		packets, err := r.packets(d, "next", bytesOf(1, garbageSize))
-		if err := errors.Join(err, r.say(packets[0])); err != nil {
+		if err != nil {
 			return err
 		}
+		var thanks []v3.Code
 		if d.AckPackets {
-			if err := r.expect("the first packet", v3.CodeThanks); err != nil {
-				return err
-			}
+			thanks = slices.Repeat([]v3.Code{v3.CodeThanks}, len(packets))
 		}
-		r.close() // in the middle of the file
+		last := len(packets) - 1
+		if err := errors.Join(r.say(packets[:last]...), r.expect("a part of the file", thanks[:min(last, len(thanks))]...)); err != nil {
+			return err
+		}
+		r.close()
 
 		if r, err = s.asVictim(); err != nil {
 			return err
 		}
 		defer r.close()
-		var answers []v3.Code
-		for range packets {
-			if d.AckPackets {
-				answers = append(answers, v3.CodeThanks)
-			}
-		}
 		err = errors.Join(
-			r.say(packets...), r.expect("garbage", append(answers, v3.CodeReceived)...),
+			r.say(packets...), r.expect("garbage", append(thanks, v3.CodeReceived)...),
 			r.say(r.confirm(v3.CodeEqual, "next")), r.expectRefusal("900 to garbage"), r.expectEnd("900 to garbage"))
 		if err != nil {
 			return err
@@ -507,7 +505,7 @@ func loseStep(s *siege) error {
 			return err
 		}
 		defer r.close()
-		packets, err := r.packets(seed, name, bytesOf(1, garbageSize))
+		packets, err := r.packets(seed, name, bytesOf(1, 16_000))
 		if err == nil && step.begun {
 			err = errors.Join(r.say(packets[0]), r.expect("the first packet", v3.CodeThanks))
 		}
