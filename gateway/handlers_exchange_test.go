@@ -194,6 +194,16 @@ func TestSilentBody(t *testing.T) {
 	}
 }
 
+// TestSilentBodyOfUpload is the same before the real core, whose context net/http
+// ends when a body cannot be read.
+func TestSilentBodyOfUpload(t *testing.T) {
+	s := newRealAPI(t)
+	impatient(s.api, nil)
+	conn := s.raw(t, "POST /uploads?name=x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n12345")
+	read(t, conn).problem(t, kindSlow)
+	wantClosed(t, conn)
+}
+
 // TestTrickle ends a request that sends a byte often enough never to be silent.
 func TestTrickle(t *testing.T) {
 	s := newFakeAPI(t, impatient)
