@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -88,7 +89,28 @@ func hostPort(u *url.URL) (string, error) {
 	if _, err := number("port", port, 1, 65535); err != nil {
 		return "", err
 	}
-	return net.JoinHostPort(strings.ToLower(u.Hostname()), port), nil
+	host := strings.ToLower(u.Hostname())
+	if err := checkHost(host, strings.HasPrefix(u.Host, "[")); err != nil {
+		return "", fmt.Errorf("host %q: %w", host, err)
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
+// checkHost wants a name or an address; brackets belong around one of IPv6, and
+// around nothing else.
+func checkHost(host string, brackets bool) error {
+	if brackets {
+		if a, err := netip.ParseAddr(host); err != nil || !a.Is6() {
+			return errors.New("want an IPv6 address in the brackets")
+		}
+		return nil
+	}
+	for _, r := range host {
+		if (r < 'a' || r > 'z') && (r < '0' || r > '9') && !strings.ContainsRune("-._", r) {
+			return errors.New("want a name or an address, one of IPv6 in brackets")
+		}
+	}
+	return nil
 }
 
 func (d *Destination) options(u *url.URL) error {
