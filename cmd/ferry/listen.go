@@ -39,6 +39,10 @@ func listen(ctx context.Context, flag, address string) (net.Listener, error) {
 	case err != nil:
 		return nil, fmt.Errorf("--%s %s: %w", flag, address, err)
 	}
+	// The name localhost is what the machine makes of it.
+	if tcp, ok := ln.Addr().(*net.TCPAddr); ok && isLoopback(address) && !tcp.IP.IsLoopback() {
+		return nil, errors.Join(fmt.Errorf("--%s %s: on this machine that is %s, which others can reach: say 127.0.0.1", flag, address, tcp.IP), ln.Close())
+	}
 	return ln, nil
 }
 
