@@ -92,29 +92,28 @@ func startPeerServer(t *testing.T, dir string, args ...string) string {
 func net127(port int) string { return "127.0.0.1:" + strconv.Itoa(port) }
 
 // TestOldClientsToServer has an independent client speak every dialect to the
-// real server: sizes around each edge, registering and coming back.
+// real server: sizes around each edge, each by a client that registers with it
+// and again when that client comes back.
 func TestOldClientsToServer(t *testing.T) {
 	data, src := t.TempDir(), t.TempDir()
 	server := start(t, "server", "--data", data, "--v3-listen", "127.0.0.1:0")
 	for _, d := range peerDialects {
-		t.Run(d.name, func(t *testing.T) {
-			home := t.TempDir() // of a client that registers with its first file and reconnects with each later one
-			for i, size := range d.sizes() {
-				path := filepath.Join(src, fmt.Sprintf("%s-%d.bin", d.name, size))
-				writeFile(t, path, uint64(i), size)
-				got, err := runPeerClient(t, append([]string{"--to", server.native, "--dir", home, "--name", "old " + d.name, "--file", path}, d.args...)...)
-				first := 1600
-				if i > 0 {
-					first = 1605
+		for _, size := range d.sizes() {
+			t.Run(fmt.Sprintf("%s/%d", d.name, size), func(t *testing.T) {
+				home, client := t.TempDir(), fmt.Sprintf("old %s %d", d.name, size)
+				for i, first := range []int{1600, 1605} { // registers, reconnects
+					path := filepath.Join(src, fmt.Sprintf("%s-%d-%d.bin", d.name, size, first))
+					writeFile(t, path, uint64(i), size)
+					got, err := runPeerClient(t, append([]string{"--to", server.native, "--dir", home, "--name", client, "--file", path}, d.args...)...)
+					if err != nil || got.Result != "stored" || got.Sends != 1 || got.Answers[0] != first {
+						t.Fatalf("%+v, %v; want stored at the first send after %d", got, err, first)
+					}
+					stored := filepath.Join(data, "files", client, filepath.Base(path))
+					waitStored(t, stored, d)
+					wantSame(t, path, stored)
 				}
-				if err != nil || got.Result != "stored" || got.Sends != 1 || got.Answers[0] != first {
-					t.Fatalf("%d bytes: %+v, %v; want stored at the first send after %d", size, got, err, first)
-				}
-				stored := filepath.Join(data, "files", "old "+d.name, filepath.Base(path))
-				waitStored(t, stored, d)
-				wantSame(t, path, stored)
-			}
-		})
+			})
+		}
 	}
 }
 

@@ -104,6 +104,29 @@ func TestSendFolderToOldServer(t *testing.T) {
 	}
 }
 
+// TestSendToOldServer is the other direction of TestOldClientsToServer: sizes
+// around each edge to an independent server, each by a client that registers
+// with it and again when that client comes back.
+func TestSendToOldServer(t *testing.T) {
+	for _, d := range peerDialects {
+		t.Run(d.name, func(t *testing.T) {
+			dir := t.TempDir()
+			address := startPeerServer(t, dir, d.args...)
+			for n, size := range d.sizes() {
+				folder, client := t.TempDir(), fmt.Sprintf("client %d", size)
+				for i, name := range []string{"registers", "reconnects"} {
+					writeFile(t, filepath.Join(folder, name), uint64(i), size)
+					wantSent(t, ferrySend(t, folder, "--to", "v3://"+address+"?"+d.query, "--name", client, name), 1)
+					wantSame(t, filepath.Join(folder, name), filepath.Join(dir, "files", client, name))
+				}
+				if got := oldClients(t, dir); got != n+1 {
+					t.Fatalf("%d bytes: %d clients have registered, want %d", size, got, n+1)
+				}
+			}
+		})
+	}
+}
+
 // TestSendGivesUpAtOldServer wants its own exit status when no checksum was
 // right, and nothing stored.
 func TestSendGivesUpAtOldServer(t *testing.T) {
