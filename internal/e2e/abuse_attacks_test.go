@@ -128,7 +128,7 @@ func takeOver(s *siege) error {
 	}
 	code, b, err := r.hear()
 	if err != nil || code != v3.CodeReconnected {
-		return fmt.Errorf("reconnect: answered %v, %v", code, err)
+		return unexpected("reconnect", code, err, v3.CodeReconnected)
 	}
 	w, err := v3.ParseWrappedKey(b)
 	if err != nil {
@@ -420,7 +420,7 @@ func sendMuch(s *siege, size int64) error {
 		func() (io.ReadCloser, error) { return io.NopCloser(content(1, size)), nil },
 		proto.Watcher{Matched: func(context.Context) error { return errEnough }})
 	if !errors.Is(err, errEnough) {
-		return fmt.Errorf("%d bytes: %v, want them received and their checksum right", size, err)
+		return errors.Join(fmt.Errorf("%d bytes: want them received and their checksum right", size), err)
 	}
 	return nil
 }
@@ -449,7 +449,7 @@ func wrapTotal(s *siege) error {
 	}
 	defer func() { _ = c.Close() }()
 	if _, err := sendWith(s.t.Context(), c, "too large", size, nil); !errors.Is(err, proto.ErrTooLarge) {
-		return fmt.Errorf("the client with %d bytes: %v, want %w", size, err, proto.ErrTooLarge)
+		return errors.Join(fmt.Errorf("the client with %d bytes: want %w", size, proto.ErrTooLarge), err)
 	}
 	return nil
 }
@@ -470,7 +470,7 @@ func sendTwice(s *siege) error {
 		first, second = second, first
 	}
 	if first != nil || !errors.Is(second, proto.ErrExists) && !errors.Is(second, proto.ErrRefused) {
-		return fmt.Errorf("two at once: %v and %v, want one stored and one refused", first, second)
+		return errors.Join(errors.New("two at once: want one stored and one refused"), first, second)
 	}
 	s.stores("bulk", name, sumOfBytes(b))
 	return nil
@@ -620,7 +620,7 @@ func replay(s *siege) error {
 		_, err = send(s.t.Context(), m.address, "dialect=mainstream", "victim", s.victim, name, b)
 		m.close()
 		if stored != (err == nil) {
-			return fmt.Errorf("the session to record: %v", err)
+			return errors.Join(fmt.Errorf("the session to record: want it to succeed: %v", stored), err)
 		}
 		r, err := s.raw()
 		if err != nil {

@@ -60,10 +60,18 @@ func (r *raw) hear() (v3.Code, []byte, error) {
 func (r *raw) expect(what string, want ...v3.Code) error {
 	for _, w := range want {
 		if got, _, err := r.hear(); err != nil || got != w {
-			return fmt.Errorf("%s: answered %v, %v; want %v", what, got, err, w)
+			return unexpected(what, got, err, w)
 		}
 	}
 	return nil
+}
+
+// unexpected is the error of an answer, or of none, that is not the one wanted.
+func unexpected(what string, got v3.Code, err error, want v3.Code) error {
+	if err != nil {
+		return fmt.Errorf("%s: %w, want %v", what, err, want)
+	}
+	return fmt.Errorf("%s: answered %v, want %v", what, got, want)
 }
 
 // expectRefusal hears 1607, before which the seed's dialect thanks for a first
@@ -74,7 +82,7 @@ func (r *raw) expectRefusal(what string) error {
 		got, _, err = r.hear()
 	}
 	if err != nil || got != v3.CodeGeneralError {
-		return fmt.Errorf("%s: answered %v, %v; want %v", what, got, err, v3.CodeGeneralError)
+		return unexpected(what, got, err, v3.CodeGeneralError)
 	}
 	return nil
 }
@@ -88,7 +96,7 @@ func (r *raw) expectEnd(what string) error {
 			return nil
 		}
 		if err != nil || got != v3.CodeGeneralError {
-			return fmt.Errorf("%s: answered %v, %v; want %v and the end", what, got, err, v3.CodeGeneralError)
+			return unexpected(what+", until the end", got, err, v3.CodeGeneralError)
 		}
 	}
 }
@@ -169,7 +177,7 @@ func (m *attacker) enter(r *raw, name string) error {
 	}
 	code, b, err := r.hear()
 	if err != nil || code != v3.CodeRegistered {
-		return fmt.Errorf("register %q: answered %v, %v", name, code, err)
+		return unexpected("register "+name, code, err, v3.CodeRegistered)
 	}
 	r.id = v3.ID(b)
 	key, err := r.publicKey(name, m.key)
@@ -183,7 +191,7 @@ func (m *attacker) enter(r *raw, name string) error {
 func (m *attacker) unwrap(r *raw, want v3.Code) error {
 	code, b, err := r.hear()
 	if err != nil || code != want {
-		return fmt.Errorf("answered %v, %v; want %v", code, err, want)
+		return unexpected("the key", code, err, want)
 	}
 	w, err := v3.ParseWrappedKey(b)
 	if err != nil {

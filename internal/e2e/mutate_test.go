@@ -98,8 +98,10 @@ func mutateOnTheWay(s *siege, seed, n uint64, idle time.Duration) (delivered boo
 			return b
 		}
 		changed := bytes.Join(mutator.Mutate([][]byte{b}, before), nil)
-		if confirms(changed) && !confirms(b) {
-			return b // only the client may say that a checksum is right: see docs/security.md
+		for _, code := range []v3.Code{v3.CodeEqual, v3.CodeDiffers, v3.CodeGiveUp} {
+			if says(changed, code) && !says(b, code) {
+				return b // whoever says what the client makes of a checksum misleads both: see docs/security.md
+			}
 		}
 		if len(changed) == 0 {
 			return nil
@@ -127,9 +129,9 @@ func mutateOnTheWay(s *siege, seed, n uint64, idle time.Duration) (delivered boo
 	return err == nil, nil
 }
 
-// confirms reports whether 900 is said anywhere in b.
-func confirms(b []byte) bool {
-	h := v3.RequestHeader{Code: v3.CodeEqual, PayloadSize: v3.NameSize}.Append(nil)
+// says reports whether 900, 901 or 902 is said anywhere in b.
+func says(b []byte, code v3.Code) bool {
+	h := v3.RequestHeader{Code: code, PayloadSize: v3.NameSize}.Append(nil)
 	return bytes.Contains(b, h[v3.IDSize:])
 }
 

@@ -17,7 +17,7 @@ type Mutator struct {
 // NewMutator returns one that has to be seeded.
 func NewMutator() *Mutator {
 	m := &Mutator{}
-	m.random = rand.New(&m.source)
+	m.random = rand.New(&m.source) //nolint:gosec // it has to be the same again for the same seed
 	return m
 }
 
@@ -88,7 +88,7 @@ func (m *Mutator) within(message []byte) []byte {
 	case 0:
 		b[i] ^= 1 << m.random.IntN(8)
 	case 1:
-		b[i] = byte(m.random.Uint32())
+		b[i] = byte(m.random.Uint32()) //nolint:gosec // any byte
 	case 2:
 		b = b[:i]
 	case 3:
