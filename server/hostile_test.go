@@ -246,7 +246,7 @@ func TestHostileIdentity(t *testing.T) {
 	public := publicKey(t, other.id.PrivateKey)
 	r = v.raw(t, v.id)
 	r.say(codePublicKey, padded("victim"), public)
-	r.expect("another key", codeRefused)
+	r.expect("another key", codeRefused, 0) // closed, and logged before
 	if got := v.log.lines("level=WARN", "another public key", "address=127.0.0.1"); len(got) != 1 {
 		t.Errorf("the log says %s", v.log)
 	}
