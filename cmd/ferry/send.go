@@ -50,7 +50,7 @@ func (s *sendSettings) register(flags *pflag.FlagSet) {
 	flags.BoolVar(&s.json, "json", false, "print a line of JSON for each file, on stdout")
 	flags.IntVar(&s.retries, "retries", 3, "tries after a first that the network failed, `N`, with growing pauses between them")
 	flags.DurationVar(&s.timeout, "timeout", 0, "give up after this `DURATION`, such as 10m; 0 is no limit, and a server that is silent for 30s counts as gone anyhow")
-	flags.StringVar(&s.config, configFlag, "", "`FILE` with a line \"flag = value\" for each flag, without its dashes; # begins a comment line")
+	registerConfig(flags, &s.config)
 }
 
 func (p *program) sendCommand() *cobra.Command {

@@ -37,7 +37,7 @@ verified are left out and do not count as that.`,
 	}
 	cmd.Flags().StringVar(&data, "data", "", "`DIR` of the server (required); it is created if need be")
 	cmd.Flags().StringVar(&from, "from", "", "`FOLDER` of the old server (required)")
-	cmd.Flags().StringVar(&config, configFlag, "", "`FILE` with a line \"flag = value\" for each flag, without its dashes; # begins a comment line")
+	registerConfig(cmd.Flags(), &config)
 	cmd.DisableFlagsInUseLine = true
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := loadSettings(cmd, p.environ); err != nil {

@@ -33,7 +33,7 @@ func (p *program) inspect(cmd *cobra.Command, byClient bool, run func(ctx contex
 	flags := cmd.Flags()
 	flags.StringVar(&in.data, "data", "", "`DIR` of the server (required)")
 	flags.BoolVar(&in.json, "json", false, "print a line of JSON for each instead of a table")
-	flags.StringVar(&in.config, configFlag, "", "`FILE` with a line \"flag = value\" for each flag, without its dashes; # begins a comment line")
+	registerConfig(flags, &in.config)
 	if byClient {
 		flags.StringVar(&in.client, "client", "", "only what the client `NAME` has stored")
 	}

@@ -48,7 +48,7 @@ func (c *common) register(flags *pflag.FlagSet, data, dataUsage string) {
 		"how long what runs may go on after SIGTERM or an interrupt before it is cut short: a `DURATION` such as 90s or 2m. Nothing that was accepted is lost by a cut")
 	flags.StringVar(&c.logFormat, "log-format", "text", "`FORM` of the log on stderr: text or json")
 	flags.StringVar(&c.logLevel, "log-level", "info", "least `LEVEL` that is logged: debug, info, warn or error")
-	flags.StringVar(&c.config, configFlag, "", "`FILE` with a line \"flag = value\" for each flag, without its dashes; # begins a comment line")
+	registerConfig(flags, &c.config)
 }
 
 func (c *common) check() error {

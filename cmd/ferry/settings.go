@@ -17,6 +17,11 @@ import (
 // configFlag names the file of settings; it cannot be set in that file.
 const configFlag = "config"
 
+// registerConfig gives a subcommand the flag that names a file of settings.
+func registerConfig(flags *pflag.FlagSet, path *string) {
+	flags.StringVar(path, configFlag, "", "`FILE` with a line \"flag = value\" for each flag, without its dashes; # begins a comment line")
+}
+
 // loadSettings completes cmd's flags, in this order: what the command line set
 // stays, then the environment's FERRY_ variables, then the file. An unknown
 // variable or key is an error that says which one was probably meant, and so
