@@ -699,12 +699,14 @@ func (s *serverV3) take(ctx context.Context, in proto.Transfer) error {
 	s.mu.Lock()
 	s.files[name] = b.String()
 	s.mu.Unlock()
-	return in.Accept(ctx)
+	return in.Accept(ctx, proto.Stored{})
 }
 
 type memorySink struct{ strings.Builder }
 
-func (m *memorySink) Reset() error { m.Builder.Reset(); return nil }
+func (m *memorySink) Reset() error          { m.Builder.Reset(); return nil }
+func (m *memorySink) Kept() (int64, []byte) { return 0, nil }
+func (m *memorySink) Keep([]byte) error     { return nil }
 
 var _ io.Writer = (*memorySink)(nil)
 
@@ -729,11 +731,18 @@ func (s *serverV3) ByID(_ context.Context, id proto.ClientID) (proto.Registratio
 	return proto.Registration{}, proto.ErrUnknownClient
 }
 
-func (s *serverV3) NameFree(context.Context, proto.ClientName) (bool, error) {
-	return s.registrations() == 0, nil
+func (s *serverV3) Admits(_ context.Context, _ proto.ClientName, id proto.ClientID, _ string) (proto.ClientID, error) {
+	if s.registrations() > 0 {
+		return id, proto.ErrNameTaken
+	}
+	return id, nil
 }
 
-func (s *serverV3) Register(_ context.Context, r proto.Registration) error {
+func (s *serverV3) Replace(context.Context, proto.ClientID, []byte, []byte) error {
+	return proto.ErrUnsupported
+}
+
+func (s *serverV3) Register(_ context.Context, r proto.Registration, _ string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.known[r.ID] = r

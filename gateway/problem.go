@@ -156,7 +156,7 @@ func (a *httpAPI) transport(r *http.Request, err error) *refusalError {
 func nameRefusal(err error) *refusalError {
 	why := strings.TrimPrefix(err.Error(), "file "+proto.ErrName.Error()+": ")
 	return &refusalError{problemKind: kindName, err: err, detail: fmt.Sprintf("The name cannot be stored: %s. Nothing of this request was kept. "+
-		"Send the file under a name of 1 to %d bytes of UTF-8 without slashes, back-slashes and control characters.", why, proto.MaxName)}
+		"Send the file under a name of 1 to %d bytes of UTF-8 without slashes, back-slashes and control characters.", why, proto.MaxClientName)}
 }
 
 // fail answers with an error. The connection is closed if the body was not read

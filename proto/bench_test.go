@@ -17,6 +17,8 @@ type nowhere struct{}
 
 func (nowhere) Write(p []byte) (int, error) { return len(p), nil }
 func (nowhere) Reset() error                { return nil }
+func (nowhere) Kept() (int64, []byte)       { return 0, nil }
+func (nowhere) Keep([]byte) error           { return nil }
 
 // loopback serves sessions on a socket that keep nothing, until the test ends.
 func loopback(t testing.TB, dir *directory) string {
@@ -42,7 +44,7 @@ func loopback(t testing.TB, dir *directory) string {
 						return
 					}
 					if _, err = tr.Receive(ctx, nowhere{}); err == nil {
-						err = tr.Accept(ctx)
+						err = tr.Accept(ctx, proto.Stored{})
 					}
 				}
 			})

@@ -25,7 +25,7 @@ const (
 // them apart is said beside [transferV3.Refuse], which does its part. To an old
 // seed server's first packet 1607 means the same: the name exists.
 type deliveryV3 struct {
-	client *Client
+	client *clientV3
 	offer  Offer
 	source Source
 	watch  Watcher
@@ -45,12 +45,12 @@ type deliveryV3 struct {
 	verdict *v3.Received // the server's 1603
 }
 
-func newDeliveryV3(c *Client, o Offer, src Source, w Watcher) (*deliveryV3, error) {
-	plan, err := c.cfg.To.dialect.Plan(o.Size)
+func newDeliveryV3(c *clientV3, o Offer, src Source, w Watcher) (*deliveryV3, error) {
+	plan, err := c.to.dialect.Plan(o.Size)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrTooLarge, err)
 	}
-	d := &deliveryV3{client: c, offer: o, source: src, watch: w, plan: plan, window: c.cfg.To.window, sum: NewSummer()}
+	d := &deliveryV3{client: c, offer: o, source: src, watch: w, plan: plan, window: c.to.window, sum: NewSummer()}
 	d.now = Progress{TotalBytes: o.Size, TotalPackets: int64(plan.Packets), Send: 1}
 	return d, nil
 }
@@ -270,7 +270,7 @@ func (d *deliveryV3) packets(ctx context.Context, p *v3.Packer, most int) error 
 // to be spoken to packet by packet. Half of the window leaves the other half
 // for what is on its way already.
 func (d *deliveryV3) batchSize(p *v3.Packer) int {
-	if !d.client.cfg.To.copes() {
+	if !d.client.to.copes() {
 		return 1
 	}
 	n := min(batchBytes/p.BufferSize(), d.plan.Packets)

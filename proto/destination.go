@@ -8,36 +8,55 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-
-	"ferry/proto/v3"
-)
-
-const (
-	defaultPort = "1256"
-	// maxWindow is more than keeps any network busy, and little enough for a
-	// server that has to skip what is in flight of a file it refused.
-	maxWindow = 1024
-	// parallel is how many connections of one client a server is asked to serve
-	// at once that is known to cope.
-	parallel = 8
 )
 
 // Destination is a native server's address and the version spoken there, as
-// parsed from a URL such as v3://127.0.0.1:1256?window=64.
+// parsed from a URL.
 //
+//	v4://HOST:PORT[?pin=sha256:HEX][&ca=system][&packet=N]
 //	v3://HOST:PORT[?dialect=seed|mainstream|per-slice][&slice=N][&window=N]
 //
-// A missing port is 1256. window is how many packets may be in flight without
+// A missing port is 1257 in version 4 and 1256 in version 3.
+//
+// In version 4, pin is that of the server's key: see [Pin]. ca=system trusts
+// the system's certificate authorities and the host's name instead. Without
+// either nothing can be sent: see [Destination.WithPin]. packet is the largest
+// packet in bytes, 8192 to 1048576, that the client asks for; 65536.
+//
+// In version 3, window is how many packets may be in flight without
 // their acknowledgement; 1, the default, is all that the seed's server copes
 // with. A larger window, of at most 1024, says that the server is known to
 // cope, also with several connections of one client at once and with several
-// files in one connection. Destinations are comparable: equal ones are the same
-// server, spoken to in the same way.
+// files in one connection.
+//
+// Destinations are comparable: equal ones are the same server, spoken to in the
+// same way.
 type Destination struct {
 	url     string // canonical
 	address string // host:port
-	dialect v3.Dialect
-	window  int
+	version destinationVersion
+}
+
+// A destinationVersion is what a URL says beside the address, for one version.
+// Values are comparable.
+type destinationVersion interface {
+	// query returns the options that are not the default, in their canonical form.
+	query() string
+	maxSize() int64
+	parallel() int
+	checkName(name FileName) error
+	newClient(cfg ClientConfig) clientVersion
+}
+
+// scheme is how a version's URLs are read.
+type scheme struct {
+	port  string
+	parse func(options map[string]string) (destinationVersion, error)
+}
+
+var schemes = map[string]scheme{
+	"v3": {port: "1256", parse: parseV3},
+	"v4": {port: "1257", parse: parseV4},
 }
 
 // ParseDestination reads such a URL. An unknown scheme, key or value is an error
@@ -55,11 +74,12 @@ func parseDestination(s string) (Destination, error) {
 	if err != nil {
 		return Destination{}, errors.Unwrap(err) // without the URL, which the caller names
 	}
+	kind, ok := schemes[u.Scheme]
 	switch {
-	case u.Scheme != "v3":
-		return Destination{}, fmt.Errorf("scheme %q: want v3, as in v3://HOST:PORT", u.Scheme)
+	case !ok:
+		return Destination{}, fmt.Errorf("scheme %q: want v4 or v3, as in v4://HOST:PORT", u.Scheme)
 	case u.Opaque != "" || u.Hostname() == "":
-		return Destination{}, errors.New("no host: want v3://HOST:PORT")
+		return Destination{}, fmt.Errorf("no host: want %s://HOST:PORT", u.Scheme)
 	case u.User != nil:
 		return Destination{}, errors.New("user and password have no meaning here")
 	case u.Path != "":
@@ -68,23 +88,32 @@ func parseDestination(s string) (Destination, error) {
 		return Destination{}, errors.New("a fragment has no meaning here")
 	}
 	d := Destination{}
-	if d.address, err = hostPort(u); err != nil {
+	if d.address, err = hostPort(u, kind.port); err != nil {
 		return Destination{}, err
 	}
-	if err := d.options(u); err != nil {
+	given, err := options(u)
+	if err != nil {
 		return Destination{}, err
 	}
-	d.url = d.canonical()
+	if d.version, err = kind.parse(given); err != nil {
+		return Destination{}, err
+	}
+	d.url = canonical(u.Scheme, d.address, d.version)
 	return d, nil
 }
 
-func hostPort(u *url.URL) (string, error) {
+func canonical(scheme, address string, v destinationVersion) string {
+	u := url.URL{Scheme: scheme, Host: address, RawQuery: v.query()}
+	return u.String()
+}
+
+func hostPort(u *url.URL, usual string) (string, error) {
 	port := u.Port()
 	if port == "" {
 		if strings.HasSuffix(u.Host, ":") {
 			return "", errors.New("port is empty")
 		}
-		port = defaultPort
+		port = usual
 	}
 	if _, err := number("port", port, 1, 65535); err != nil {
 		return "", err
@@ -113,33 +142,20 @@ func checkHost(host string, brackets bool) error {
 	return nil
 }
 
-func (d *Destination) options(u *url.URL) error {
+// options reads a query in which each key is given once.
+func options(u *url.URL) (map[string]string, error) {
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	name, slice := "seed", 0
-	d.window = 1
+	given := map[string]string{}
 	for key, values := range query {
 		if len(values) != 1 {
-			return fmt.Errorf("%s is given %d times", key, len(values))
+			return nil, fmt.Errorf("%s is given %d times", key, len(values))
 		}
-		switch value := values[0]; key {
-		case "dialect":
-			name = value
-		case "slice":
-			slice, err = number(key, value, 1, v3.MaxSlice)
-		case "window":
-			d.window, err = number(key, value, 1, maxWindow)
-		default:
-			err = fmt.Errorf("%q: want dialect, slice or window", key)
-		}
-		if err != nil {
-			return err
-		}
+		given[key] = values[0]
 	}
-	d.dialect, err = v3.DialectNamed(name, slice)
-	return err
+	return given, nil
 }
 
 // number reads a decimal number in its only form.
@@ -151,37 +167,26 @@ func number(what, s string, least, most int) (int, error) {
 	return n, nil
 }
 
-// canonical leaves out what is the default.
-func (d Destination) canonical() string {
-	var options []string
-	if d.dialect.Name != "seed" {
-		options = append(options, "dialect="+d.dialect.Name)
-	}
-	if usual, err := v3.DialectNamed(d.dialect.Name, 0); err != nil || usual.Slice != d.dialect.Slice {
-		options = append(options, "slice="+strconv.Itoa(d.dialect.Slice))
-	}
-	if d.window != 1 {
-		options = append(options, "window="+strconv.Itoa(d.window))
-	}
-	u := url.URL{Scheme: "v3", Host: d.address, RawQuery: strings.Join(options, "&")}
-	return u.String()
-}
-
 // String returns the URL in its canonical form.
 func (d Destination) String() string { return d.url }
 
-// MaxSize is the largest file in bytes that the destination's version and
-// dialect can carry; for the seed dialect 517,857,567.
-func (d Destination) MaxSize() int64 { return d.dialect.MaxSize() }
+// Address returns HOST:PORT.
+func (d Destination) Address() string { return d.address }
 
-// Parallel is how many connections of one client the server copes with at
-// once: 1 for a server that is not known to cope with more.
-func (d Destination) Parallel() int {
-	if d.copes() {
-		return parallel
+// MaxSize is the largest file in bytes that the destination's version and
+// dialect can carry; for version 3's seed dialect 517,857,567.
+func (d Destination) MaxSize() int64 { return d.version.maxSize() }
+
+// CheckName returns an [ErrName] if the destination's version cannot carry a
+// file of that name: version 3 wants a plain name of at most 255 bytes, version
+// 4 one in NFC.
+func (d Destination) CheckName(name FileName) error {
+	if name == (FileName{}) {
+		return fmt.Errorf("file %w: it is empty", ErrName)
 	}
-	return 1
+	return d.version.checkName(name)
 }
 
-// copes reports whether the server takes more than the seed's does.
-func (d Destination) copes() bool { return d.window > 1 }
+// Parallel is how many files a client may deliver at once: 1 to a server that is
+// not known to cope with more.
+func (d Destination) Parallel() int { return d.version.parallel() }

@@ -22,7 +22,7 @@ const mostTurns = 4
 //   - between the save and 826 leaves an id that a Ferry server answers 1606,
 //     and we register anew.
 //   - after 826 leaves an id and key that the server has, or 1606 again.
-func (c *Client) enter(ctx context.Context, l *lineV3) error {
+func (c *clientV3) enter(ctx context.Context, l *lineV3) error {
 	var unknown ClientID // the id that the server does not know
 	for range mostTurns {
 		me, err := c.self(ctx, unknown)
@@ -48,7 +48,7 @@ func (c *Client) enter(ctx context.Context, l *lineV3) error {
 
 // self returns who the client is by now: known is false if it has never
 // registered under its name.
-func (c *Client) self(ctx context.Context, unknown ClientID) (identityV3, error) {
+func (c *clientV3) self(ctx context.Context, unknown ClientID) (identityV3, error) {
 	if err := c.lockSelf(ctx); err != nil {
 		return identityV3{}, err
 	}
@@ -63,7 +63,7 @@ func (c *Client) self(ctx context.Context, unknown ClientID) (identityV3, error)
 
 // recall takes from the keyring who the client is, unless that is unknown to
 // the server, too.
-func (c *Client) recall(ctx context.Context, unknown ClientID) error {
+func (c *clientV3) recall(ctx context.Context, unknown ClientID) error {
 	id, ok, err := c.cfg.Keyring.Load(ctx)
 	if err != nil {
 		return fmt.Errorf("load the client's identity: %w", err)
@@ -79,7 +79,7 @@ func (c *Client) recall(ctx context.Context, unknown ClientID) error {
 	return nil
 }
 
-func (c *Client) lockSelf(ctx context.Context) error {
+func (c *clientV3) lockSelf(ctx context.Context) error {
 	select {
 	case c.me.lock <- struct{}{}:
 		return nil
@@ -88,12 +88,12 @@ func (c *Client) lockSelf(ctx context.Context) error {
 	}
 }
 
-func (c *Client) unlockSelf() { <-c.me.lock }
+func (c *clientV3) unlockSelf() { <-c.me.lock }
 
 // register makes a new identity, unless another connection, or another Client
 // with the same keyring, has done so since the server did not know that id; then
 // it returns that one, and l has not been entered.
-func (c *Client) register(ctx context.Context, l *lineV3, unknown ClientID) (identityV3, error) {
+func (c *clientV3) register(ctx context.Context, l *lineV3, unknown ClientID) (identityV3, error) {
 	if err := c.lockSelf(ctx); err != nil {
 		return identityV3{}, err
 	}
@@ -132,7 +132,7 @@ func (c *Client) register(ctx context.Context, l *lineV3, unknown ClientID) (ide
 }
 
 // become keeps the identity that the server has just given out, durably.
-func (c *Client) become(ctx context.Context, id ClientID, key *rsa.PrivateKey) error {
+func (c *clientV3) become(ctx context.Context, id ClientID, key *rsa.PrivateKey) error {
 	der, err := v3.MarshalPrivateKey(key)
 	if err != nil {
 		return err

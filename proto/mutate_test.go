@@ -252,7 +252,7 @@ func (f *mutants) take(tr proto.Transfer, conn *talk, b base) bool {
 		_ = tr.Refuse(context.Background(), proto.ErrRefused) // an error is Next's too
 		return false
 	}
-	return tr.Accept(context.Background()) == nil
+	return tr.Accept(context.Background(), proto.Stored{}) == nil
 }
 
 // posixCksum is what the cksum command computes, from its definition.

@@ -90,10 +90,13 @@ func (d *directory) ByID(_ context.Context, id proto.ClientID) (proto.Registrati
 	return r, nil
 }
 
-func (d *directory) NameFree(_ context.Context, name proto.ClientName) (bool, error) {
+func (d *directory) Admits(_ context.Context, name proto.ClientName, id proto.ClientID, _ string) (proto.ClientID, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.free(name), d.err
+	if d.err == nil && !d.free(name) {
+		return id, proto.ErrNameTaken
+	}
+	return id, d.err
 }
 
 func (d *directory) free(name proto.ClientName) bool {
@@ -105,7 +108,7 @@ func (d *directory) free(name proto.ClientName) bool {
 	return true
 }
 
-func (d *directory) Register(_ context.Context, r proto.Registration) error {
+func (d *directory) Register(_ context.Context, r proto.Registration, _ string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.err != nil {
@@ -117,6 +120,18 @@ func (d *directory) Register(_ context.Context, r proto.Registration) error {
 	r.PublicKey = bytes.Clone(r.PublicKey)
 	d.clients[r.ID] = r
 	return nil
+}
+
+func (d *directory) Replace(_ context.Context, id proto.ClientID, old, fresh []byte) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	r, ok := d.clients[id]
+	if !ok || !bytes.Equal(r.PublicKey, old) {
+		return proto.ErrUnauthorized
+	}
+	r.PublicKey = bytes.Clone(fresh)
+	d.clients[id] = r
+	return d.err
 }
 
 func (d *directory) Seen(context.Context, proto.ClientID) error {
@@ -188,6 +203,9 @@ func (s *sink) Reset() error {
 	s.resets++
 	return nil
 }
+
+func (s *sink) Kept() (int64, []byte) { return 0, nil }
+func (s *sink) Keep([]byte) error     { return nil }
 
 // host is a native server in memory: sessions of AcceptV3, files in a map. Its
 // hooks may be nil.
@@ -279,7 +297,7 @@ func (h *host) take(ctx context.Context, t proto.Transfer) error {
 	h.mu.Lock()
 	h.files[name] = append([]byte{}, dst.Bytes()...)
 	h.mu.Unlock()
-	return t.Accept(ctx)
+	return t.Accept(ctx, proto.Stored{})
 }
 
 // file returns what is stored under name, or nil.

@@ -14,6 +14,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"io/fs"
 	"time"
 )
 
@@ -35,6 +36,13 @@ func ParseClientID(s string) (ClientID, error) {
 	return id, nil
 }
 
+// TransferID is what a sender calls the delivery of one file: chosen by it, kept
+// over retries, and never used for another file. The zero value is none.
+type TransferID [16]byte
+
+// String returns the id as 32 lower-case hexadecimal digits.
+func (id TransferID) String() string { return hex.EncodeToString(id[:]) }
+
 // Registration is what a server keeps of a client.
 type Registration struct {
 	ID        ClientID
@@ -45,25 +53,45 @@ type Registration struct {
 // Directory is what a server's sessions ask about clients. It is safe for
 // concurrent use.
 type Directory interface {
-	// ByID returns the registration with that id, or [ErrUnknownClient].
+	// ByID returns the registration with that id, [ErrUnknownClient], or
+	// [ErrRevoked].
 	ByID(ctx context.Context, id ClientID) (Registration, error)
-	// NameFree reports whether no client is registered under name.
-	NameFree(ctx context.Context, name ClientName) (bool, error)
-	// Register records a client, durably when it returns nil. It returns
-	// [ErrNameTaken] if another client has the name and changes nothing then.
-	Register(ctx context.Context, r Registration) error
+	// Admits reports whether a client may register under name with that join
+	// token, which may be empty: nil, [ErrNameTaken], or [ErrUnauthorized]. It
+	// changes nothing. The id is the one to register with: id, or that of the
+	// client of that name whose key the token may replace.
+	Admits(ctx context.Context, name ClientName, id ClientID, token string) (ClientID, error)
+	// Register records a client and uses the token, durably when it returns nil.
+	// Errors are those of Admits, and nothing has changed then.
+	Register(ctx context.Context, r Registration, token string) error
+	// Replace records another public key of a client in place of old, durably
+	// when it returns nil. It returns [ErrUnauthorized] if old is not its key.
+	Replace(ctx context.Context, id ClientID, old, fresh []byte) error
 	// Seen notes that the client was here just now.
 	Seen(ctx context.Context, id ClientID) error
 }
 
 // Offer is a file that a client wants to deliver.
 type Offer struct {
-	Name FileName
-	Size int64 // of the plaintext, in bytes
+	// ID is kept over retries, so that a transfer goes on where it ended. A
+	// version that cannot carry it leaves it out.
+	ID      TransferID
+	Name    FileName
+	Size    int64       // of the plaintext, in bytes
+	Mode    fs.FileMode // permission bits; 0 if not stated
+	ModTime time.Time   // zero if not stated
 	// Sum is what the sender recorded when it took the file in, or nil. Bytes
 	// from the Source that do not add up to it are never confirmed: see
 	// [ErrSource].
 	Sum *Sum
+}
+
+// Stored is a file that a server holds, verified and durable.
+type Stored struct {
+	Name     FileName
+	Sum      Sum
+	Transfer TransferID // that it came by; zero if none is known
+	At       time.Time  // when it was recorded, by the server's clock
 }
 
 // Receipt says that the server holds the file, verified and durable.
@@ -72,7 +100,10 @@ type Receipt struct {
 	Name     FileName
 	Sum      Sum
 	At       time.Time // when the acknowledgement arrived, by the sender's clock
-	Sends    int       // how often the whole file was sent: 1, and one more for each failed checksum
+	Sends    int       // how often the whole file was sent: 1, and one more for each failed checksum; 0 if the server had it already
+	// Envelope is what the server signed: see [VerifyReceipt], which has been
+	// called. It is nil where the version has none.
+	Envelope []byte
 }
 
 // Source opens the offered bytes from the start. It is called once for each
@@ -109,47 +140,68 @@ type Watcher struct {
 	// Progress is called from Send's goroutine at every change of phase and
 	// after packets, possibly thousands of times a second: it must be quick.
 	Progress func(Progress)
-	// Matched is called when the server's checksum equals ours, before that is
-	// confirmed to the server: from then on the file may be stored even if no
-	// answer arrives. If it returns an error, nothing is confirmed and Send
-	// returns that error.
+	// Matched is called when all is well as far as the client can tell, before the
+	// message is sent upon which the server stores the file: in version 3 its
+	// checksum equals ours, in version 4 everything has been sent, or is about to
+	// be in one message. From then on the file may be stored even if no answer
+	// arrives. If it returns an error, the message is not sent and Send returns
+	// that error. It is called again for each resend.
 	Matched func(ctx context.Context) error
 }
 
-// Session is the server's half of one connection, after the handshake. It is
-// used by one goroutine.
+// Session is the server's half of one connection, after the handshake. Next and
+// each Transfer's Receive are called by one goroutine.
 type Session interface {
 	// Client is who was registered or recognised in the handshake.
 	Client() Registration
-	// Next returns the next file that the client offers; the Transfer before
-	// must have ended in Accept or Refuse, or Receive in an error. It returns
-	// io.EOF when the client has left, between files.
+	// Next returns the next file that the client offers, once the Transfer before
+	// has been received or has ended; a version that has one file at a time waits
+	// for its end. It returns io.EOF when the client has left, between files.
 	Next(ctx context.Context) (Transfer, error)
+	// Close waits until what was acknowledged or refused has been said, and
+	// ends the session; it does not close the connection. All transfers must have
+	// ended, and Next must have returned.
+	Close() error
 }
 
 // Transfer is one offered file. Exactly one of these sequences is called:
-// Refuse; Receive with an error, whereupon the session has told the client
-// what there was to tell; Receive, then Accept or Refuse.
+// Refuse; Exists; Receive with an error, whereupon the session has told the
+// client what there was to tell; Receive, then Accept, Exists or Refuse. What
+// follows Receive may be called from any goroutine.
 type Transfer interface {
-	// Offer is what is known before the first byte. Sum is nil in version 3.
+	// Offer is what is known before the first byte. ID and Sum are left out in
+	// version 3.
 	Offer() Offer
-	// Receive writes the plaintext to dst, from the start again for each
-	// resend after dst.Reset, and returns what it adds up to once the client
-	// has confirmed that sum. The bytes in dst are then the client's, but
-	// nothing has been acknowledged. It returns [ErrChecksum] if the client
-	// gave up, and dst's error if dst could not take the bytes, after the
-	// client was told.
+	// Receive writes the plaintext to dst and returns what it adds up to once the
+	// client has confirmed that sum. It goes on behind what dst has kept of the
+	// same transfer, if anything, and begins from the start again for each resend
+	// after dst.Reset. The bytes in dst are then the client's, but nothing has
+	// been acknowledged. It returns [ErrChecksum] if the client gave up, and
+	// dst's error if dst could not take the bytes, after the client was told.
 	Receive(ctx context.Context, dst Sink) (Sum, error)
 	// Accept acknowledges the file: it must be durable by now.
-	Accept(ctx context.Context) error
+	Accept(ctx context.Context, as Stored) error
+	// Exists says that the server holds a file of that name, from another
+	// transfer or from this one, whose acknowledgement was lost. What is told
+	// depends on the version, and on whether it is the same content: that can be
+	// an acknowledgement, or the refusal [ErrExists].
+	Exists(ctx context.Context, as Stored) error
 	// Refuse tells the client that the file was not taken, as far as the
-	// version can say why. The session can go on with Next afterwards.
+	// version can say why: see the errors of this package. The session can go on
+	// with Next afterwards.
 	Refuse(ctx context.Context, why error) error
 }
 
-// Sink is where Receive puts a file's bytes.
+// Sink is where Receive puts a file's bytes. An error of it that is one of this
+// package's is told to the client.
 type Sink interface {
 	io.Writer
-	// Reset drops what was written so far.
+	// Reset drops what was written so far, and what was kept.
 	Reset() error
+	// Kept is how many bytes are there from connections before, and the state
+	// that was kept with them. Write goes on behind them.
+	Kept() (size int64, state []byte)
+	// Keep keeps what was written so far, together with state, for another
+	// connection: it survives the end of the process when it returns nil.
+	Keep(state []byte) error
 }

@@ -144,16 +144,20 @@ func (s *sessionV3) register(ctx context.Context, h v3.RequestHeader) (Registrat
 		s.refusing(m.Name, "", err)
 		return none, nil // the client has been told, and may know another name
 	}
-	free, err := s.cfg.Directory.NameFree(ctx, name)
-	if err != nil {
+	id, err := s.cfg.Directory.Admits(ctx, name, s.newID(), "")
+	switch {
+	case errors.Is(err, ErrNameTaken):
+		s.answer(v3.CodeNameTaken)
+		s.refusing(m.Name, "", err)
+		return none, nil
+	case errors.Is(err, ErrUnauthorized):
+		s.answer(v3.CodeGeneralError)
+		s.refusing(m.Name, "", err)
+		return none, nil
+	case err != nil:
 		return none, s.broken(err)
 	}
-	if !free {
-		s.answer(v3.CodeNameTaken)
-		s.refusing(m.Name, "", ErrNameTaken)
-		return none, nil
-	}
-	r := Registration{ID: s.newID(), Name: name}
+	r := Registration{ID: id, Name: name}
 	s.say(v3.CodeRegistered, v3.IDSize)
 	s.out = v3.Registered{Client: v3.ID(r.ID)}.Append(s.out)
 	return r, nil
@@ -172,8 +176,8 @@ func (s *sessionV3) takeKey(ctx context.Context, h v3.RequestHeader, pending Reg
 	if pending.ID != r.ID || pending.Name.String() != m.Name || m.Name == "" {
 		return s.sameKey(ctx, h, m)
 	}
-	switch err := s.cfg.Directory.Register(ctx, r); {
-	case errors.Is(err, ErrNameTaken), errors.Is(err, ErrRefused):
+	switch err := s.cfg.Directory.Register(ctx, r, ""); {
+	case errors.Is(err, ErrNameTaken), errors.Is(err, ErrRefused), errors.Is(err, ErrUnauthorized):
 		s.answer(v3.CodeGeneralError)
 		_ = s.flush()
 		return false, err
@@ -206,7 +210,7 @@ func (s *sessionV3) reconnect(ctx context.Context, h v3.RequestHeader) (bool, er
 	}
 	r, err := s.cfg.Directory.ByID(ctx, ClientID(h.Client))
 	switch {
-	case errors.Is(err, ErrUnknownClient) || err == nil && r.Name.String() != m.Name:
+	case errors.Is(err, ErrUnknownClient), errors.Is(err, ErrRevoked), err == nil && r.Name.String() != m.Name:
 		s.say(v3.CodeUnknown, v3.IDSize)
 		s.out = v3.Registered{Client: h.Client}.Append(s.out)
 		s.refusing(m.Name, "", fmt.Errorf("%w: id %s", ErrUnknownClient, ClientID(h.Client)))
@@ -315,10 +319,18 @@ func (s *sessionV3) broken(err error) error {
 	return err
 }
 
+// Close does nothing: whatever there was to say was said at once.
+func (s *sessionV3) Close() error { return nil }
+
 // Next returns the next file that the client offers.
 func (s *sessionV3) Next(ctx context.Context) (Transfer, error) {
 	if s.current != nil {
-		panic("internal error: the transfer before has not ended")
+		select {
+		case <-s.current.settled:
+			s.current = nil
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
 	}
 	if s.err != nil {
 		return nil, s.err
@@ -407,8 +419,11 @@ func (s *sessionV3) packet(h v3.RequestHeader) (*transferV3, error) {
 		return nil, s.violation("file %q: %w", p.Name, err)
 	}
 	s.refused = nil
-	t := &transferV3{s: s, u: u, plan: u.Plan()}
+	t := &transferV3{s: s, u: u, plan: u.Plan(), settled: make(chan struct{})}
 	name, err := ParseFileName(p.Name)
+	if err == nil {
+		err = checkPlain(name)
+	}
 	if err == nil && t.plan.Size > s.cfg.MaxFileSize {
 		err = ErrTooLarge
 	}

@@ -48,7 +48,9 @@ type transferV3 struct {
 	plan  v3.Plan
 	offer Offer
 
-	received bool // Receive was called, and gave a sum
+	received bool          // Receive was called, and gave a sum
+	used     bool          // it has ended
+	settled  chan struct{} // closed when the session may go on
 	left     bool // the client confirmed by closing its half
 	sends    int  // of the file, the one that runs included
 	acked    int  // packets of this send
@@ -60,7 +62,7 @@ func (t *transferV3) Offer() Offer { return t.offer }
 
 // Receive takes the file in.
 func (t *transferV3) Receive(ctx context.Context, dst Sink) (Sum, error) {
-	if t.s.current != t || t.received {
+	if t.used || t.received {
 		panic("internal error: transfer used again")
 	}
 	s := t.s
@@ -76,7 +78,7 @@ func (t *transferV3) Receive(ctx context.Context, dst Sink) (Sum, error) {
 		t.received = true
 		return sum, nil
 	}
-	s.current = nil
+	defer t.end(true)()
 	err = fmt.Errorf("receive %q: %w", t.offer.Name.String(), s.cause(ctx, err))
 	var in *inStepError
 	if !errors.As(err, &in) {
@@ -364,15 +366,19 @@ func (t *transferV3) turnDown(why error) error {
 }
 
 // Accept acknowledges the file.
-func (t *transferV3) Accept(ctx context.Context) error {
-	t.end(t.received)
+func (t *transferV3) Accept(ctx context.Context, _ Stored) error {
+	defer t.end(t.received)()
 	t.thanks()
 	return t.tell(ctx)
 }
 
+// Exists is the refusal [ErrExists]: version 3 cannot say what it is that
+// exists, and so not whether it is the same.
+func (t *transferV3) Exists(ctx context.Context, _ Stored) error { return t.Refuse(ctx, ErrExists) }
+
 // Refuse tells the client that the file was not taken: see the type.
 func (t *transferV3) Refuse(ctx context.Context, why error) error {
-	t.end(true)
+	defer t.end(true)()
 	if t.received {
 		t.s.answer(v3.CodeGeneralError)
 		return t.tell(ctx)
@@ -386,12 +392,13 @@ func (t *transferV3) Refuse(ctx context.Context, why error) error {
 	return nil
 }
 
-// end marks the transfer as used up.
-func (t *transferV3) end(allowed bool) {
-	if t.s.current != t || !allowed {
+// end marks the transfer as used up, and returns what lets the session go on.
+func (t *transferV3) end(allowed bool) (settle func()) {
+	if t.used || !allowed {
 		panic("internal error: transfer is not at this point")
 	}
-	t.s.current = nil
+	t.used = true
+	return func() { close(t.settled) }
 }
 
 // tell writes the last answer. A client that has confirmed by leaving need not

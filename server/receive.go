@@ -75,6 +75,12 @@ func (in *sink) Reset() error {
 	return nil
 }
 
+// Kept is nothing: what was staged before is gone.
+func (in *sink) Kept() (int64, []byte) { return 0, nil }
+
+// Keep keeps nothing.
+func (in *sink) Keep([]byte) error { return nil }
+
 // release no longer counts the bytes.
 func (in *sink) release() {
 	in.server.staged.Add(-in.held)

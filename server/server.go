@@ -124,15 +124,22 @@ func (d directory) ByID(ctx context.Context, id proto.ClientID) (proto.Registrat
 	return d.catalog.byID(ctx, id)
 }
 
-func (d directory) NameFree(ctx context.Context, name proto.ClientName) (bool, error) {
+func (d directory) Admits(ctx context.Context, name proto.ClientName, id proto.ClientID, _ string) (proto.ClientID, error) {
 	_, err := d.catalog.byName(ctx, name.String())
-	if errors.Is(err, proto.ErrUnknownClient) {
-		return true, nil
+	switch {
+	case errors.Is(err, proto.ErrUnknownClient):
+		return id, nil
+	case err == nil:
+		err = proto.ErrNameTaken
 	}
-	return false, err
+	return id, err
 }
 
-func (d directory) Register(ctx context.Context, r proto.Registration) error {
+func (d directory) Replace(context.Context, proto.ClientID, []byte, []byte) error {
+	return proto.ErrUnsupported
+}
+
+func (d directory) Register(ctx context.Context, r proto.Registration, _ string) error {
 	if err := d.catalog.register(ctx, r); err != nil {
 		return err
 	}

@@ -291,12 +291,11 @@ func accept(ctx context.Context, c net.Conn, cfg proto.SessionConfig) (proto.Ses
 	p.client = proto.Registration{Name: name, PublicKey: []byte("key of " + p.name)}
 	copy(p.client.ID[:], p.name)
 	known := cfg.Directory.Seen
-	free, err := cfg.Directory.NameFree(ctx, name)
-	if err != nil {
+	switch _, err := cfg.Directory.Admits(ctx, name, p.client.ID, ""); {
+	case err == nil:
+		known = func(ctx context.Context, _ proto.ClientID) error { return cfg.Directory.Register(ctx, p.client, "") }
+	case !errors.Is(err, proto.ErrNameTaken):
 		return nil, err
-	}
-	if free {
-		known = func(ctx context.Context, _ proto.ClientID) error { return cfg.Directory.Register(ctx, p.client) }
 	}
 	if err := known(ctx, p.client.ID); err != nil && !errors.Is(err, proto.ErrNameTaken) {
 		return nil, err
@@ -306,6 +305,8 @@ func accept(ctx context.Context, c net.Conn, cfg proto.SessionConfig) (proto.Ses
 }
 
 func (p *peer) Client() proto.Registration { return p.client }
+
+func (p *peer) Close() error { return nil }
 
 func (p *peer) Next(ctx context.Context) (proto.Transfer, error) {
 	if p.panics {
@@ -373,9 +374,13 @@ func sumOf(content string) proto.Sum {
 	return s.Sum()
 }
 
-func (t *transfer) Accept(context.Context) error {
+func (t *transfer) Accept(context.Context, proto.Stored) error {
 	t.outcome <- outcome{accepted: true}
 	return nil
+}
+
+func (t *transfer) Exists(ctx context.Context, _ proto.Stored) error {
+	return t.Refuse(ctx, proto.ErrExists)
 }
 
 func (t *transfer) Refuse(_ context.Context, why error) error {

@@ -69,7 +69,7 @@ func (c *connection) take(ctx context.Context, t proto.Transfer) error {
 		return c.refuse(ctx, t, err)
 	}
 	c.say(slog.LevelInfo, "file stored", o, nil)
-	return t.Accept(ctx)
+	return t.Accept(ctx, proto.Stored{Name: o.Name, Sum: sum})
 }
 
 // reject says why an offer is not taken, or nothing.

@@ -33,7 +33,8 @@ var everything = []string{"..."}
 // rules has an entry for every package that has code of its own beside tests.
 var rules = map[string]rule{
 	"proto/v3": {direct: []string{"net", "os", "database/sql", "log/slog"}, never: []string{"net/http"}},
-	"proto":    {ours: []string{"proto/v3"}, never: []string{"net/http", "database/sql"}},
+	"proto/v4": {direct: []string{"net", "os", "database/sql", "log/slog"}, never: []string{"net/http"}},
+	"proto":    {ours: []string{"proto/v3", "proto/v4"}, never: []string{"net/http", "database/sql"}},
 
 	// For tests alone: no other rule names them.
 	"proto/prototest":   {ours: []string{"proto/v3/testdata"}},

@@ -26,6 +26,13 @@ import (
 var ferryBinary string
 
 func TestMain(m *testing.M) {
+	if os.Getenv(attackerVariable) != "" {
+		if err := beAttacker(); err != nil {
+			fmt.Fprintln(os.Stderr, "attacker:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	dir, err := os.MkdirTemp("", "ferry-e2e-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
