@@ -32,7 +32,7 @@ type ferryPair struct {
 
 func startFerry(ctx context.Context, binary, data string, window int) (*ferryPair, error) {
 	server, native, err := startListener(ctx, regexp.MustCompile(`v3://(127\.0\.0\.1:\d+)`),
-		binary, "server", "--data", filepath.Join(data, "server"), "--v3-listen", "127.0.0.1:0")
+		binary, "server", "--data", filepath.Join(data, "server"), "--listen", "none", "--v3-listen", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +78,7 @@ func (f *ferryPair) deliver(ctx context.Context, source, name string) (cost, err
 		time.Sleep(2 * time.Millisecond)
 		u, err = f.get(ctx, u.ID)
 	}
-	return cost{time.Since(begun), f.cpu() - cpu}, err
+	return cost{wall: time.Since(begun), cpu: f.cpu() - cpu}, err
 }
 
 type upload struct{ ID, State, Error string }

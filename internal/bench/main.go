@@ -1,9 +1,12 @@
 // Command bench measures Ferry beside the programs it wants to replace, on
 // this machine, in one run: the contestants take turns, so that what drifts
 // drifts for all of them, and what counts is the ratio of the medians. It
-// prints a table in Markdown for docs/performance.md.
+// prints tables in Markdown for docs/performance.md.
 //
-// It needs ssh, scp and sshd (Debian: openssh-client, openssh-server).
+//	go run ./internal/bench [-rounds N] [-size BYTES] [-files N] [v3] [large] [small] [scale]
+//
+// It needs openssh, rsync, nginx, curl and openssl: go run ./tools/deps bench
+// installs what is missing.
 package main
 
 import (
@@ -19,94 +22,128 @@ import (
 	"time"
 )
 
+// options are those of the command line.
+type options struct {
+	rounds int
+	size   int64 // bytes of one large file
+	files  int   // small ones
+}
+
+// A suite is a table.
+type suite struct {
+	name string
+	run  func(ctx context.Context, dir, binary string, o options) error
+}
+
+// suites are what can be measured, in their usual order.
+var suites = []suite{
+	{"v3", benchV3},
+	{"large", benchLarge},
+	{"small", benchSmall},
+	{"scale", benchScale},
+}
+
 func main() {
-	rounds := flag.Int("rounds", 9, "how often each contestant runs; the first round of each is not counted")
-	size := flag.Int64("size", 256_000_000, "size of the file in bytes")
+	var o options
+	flag.IntVar(&o.rounds, "rounds", 9, "how often each contestant runs; the first round of each is not counted")
+	flag.Int64Var(&o.size, "size", 0, "size of the file in bytes; 0 is that of the suite")
+	flag.IntVar(&o.files, "files", 10_000, "how many small files")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *rounds, *size); err != nil {
+	if err := run(ctx, o, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
+}
+
+func run(ctx context.Context, o options, chosen []string) (err error) {
+	dir, err := os.MkdirTemp("", "ferry-bench-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	binary := filepath.Join(dir, "ferry")
+	if err := build(ctx, binary); err != nil {
+		return err
+	}
+	for _, name := range chosen {
+		if !slices.ContainsFunc(suites, func(s suite) bool { return s.name == name }) {
+			return fmt.Errorf("no suite %q", name)
+		}
+	}
+	for _, s := range suites {
+		if len(chosen) > 0 && !slices.Contains(chosen, s.name) {
+			continue
+		}
+		own := filepath.Join(dir, s.name)
+		if err := os.Mkdir(own, 0o700); err != nil {
+			return err
+		}
+		if err := s.run(ctx, own, binary, o); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+		if err := os.RemoveAll(own); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // cost is what one run of a contestant took.
 type cost struct {
 	wall time.Duration
 	cpu  time.Duration // user and system time of both ends
+	peak int64         // of the command's resident memory, in bytes
 }
 
 // contestant delivers the file once under a name not used before.
 type contestant struct {
 	name    string
+	short   string // in the heads of columns
 	deliver func(ctx context.Context, name string) (cost, error)
 }
 
-func run(ctx context.Context, rounds int, size int64) (err error) {
-	dir, err := os.MkdirTemp("", "ferry-bench-")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	source := filepath.Join(dir, "source.bin")
-	if err := writeRandom(source, size); err != nil {
-		return err
-	}
-	binary := filepath.Join(dir, "ferry")
-	if err := build(ctx, binary); err != nil {
-		return err
-	}
-
-	var contestants []contestant
-	for _, window := range []int{64, 1} {
-		pair, err := startFerry(ctx, binary, filepath.Join(dir, fmt.Sprintf("ferry-%d", window)), window)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, pair.stop()) }()
-		contestants = append(contestants, contestant{
-			name:    fmt.Sprintf("Ferry, version 3, window %d: gateway's spool to server's disk", window),
-			deliver: func(ctx context.Context, name string) (cost, error) { return pair.deliver(ctx, source, name) },
-		})
-	}
-	ssh, err := startSSHD(ctx, filepath.Join(dir, "ssh"))
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, ssh.stop()) }()
-	contestants = append(contestants, contestant{
-		name:    "scp, default cipher",
-		deliver: func(ctx context.Context, name string) (cost, error) { return ssh.copy(ctx, source, name) },
-	})
-
+// turns runs the contestants in turn, one warm-up round first.
+func turns(ctx context.Context, rounds int, contestants []contestant) ([][]cost, error) {
 	costs := make([][]cost, len(contestants))
 	for round := range rounds + 1 {
 		for i, c := range contestants {
-			took, err := c.deliver(ctx, fmt.Sprintf("round-%d.bin", round))
+			took, err := c.deliver(ctx, fmt.Sprintf("round-%d", round))
 			if err != nil {
-				return fmt.Errorf("%s: %w", c.name, err)
+				return nil, fmt.Errorf("%s: %w", c.name, err)
 			}
-			if round > 0 { // the first one warms up
+			if round > 0 {
 				costs[i] = append(costs[i], took)
 			}
 		}
 	}
-	report(contestants, costs, size, rounds)
-	return nil
+	return costs, nil
 }
 
-func report(contestants []contestant, costs [][]cost, size int64, rounds int) {
-	last := len(contestants) - 1
-	baseWall, baseCPU := medians(costs[last])
-	fmt.Printf("One file of %d MB, %d rounds in turn; medians, and ratios to the last row.\n\n", size/1_000_000, rounds)
-	fmt.Println("| contestant | wall s | MB/s | ratio | CPU s, both ends | ratio |")
-	fmt.Println("|---|---|---|---|---|---|")
+// report prints a table; what one run delivers is unit, and there are per of
+// them a run.
+func report(heading string, contestants []contestant, costs [][]cost, per float64, unit string) {
+	fmt.Printf("%s; medians of %d rounds in turn.\n\n", heading, len(costs[0]))
+	fmt.Printf("| contestant | wall s | %s/s | CPU s, both ends |", unit)
+	for _, c := range contestants[1:] {
+		fmt.Printf(" wall to %s | CPU |", c.short)
+	}
+	fmt.Print("\n|---|---|---|---|")
+	for range contestants[1:] {
+		fmt.Print("---|---|")
+	}
+	fmt.Println()
 	for i, c := range contestants {
 		wall, cpu := medians(costs[i])
-		fmt.Printf("| %s | %.2f | %.0f | %.2f | %.2f | %.2f |\n", c.name, wall.Seconds(),
-			float64(size)/1e6/wall.Seconds(), wall.Seconds()/baseWall.Seconds(), cpu.Seconds(), cpu.Seconds()/baseCPU.Seconds())
+		fmt.Printf("| %s | %.2f | %.0f | %.2f |", c.name, wall.Seconds(), per/wall.Seconds(), cpu.Seconds())
+		for j := range contestants[1:] {
+			w, p := medians(costs[j+1])
+			fmt.Printf(" %.2f | %.2f |", wall.Seconds()/w.Seconds(), cpu.Seconds()/p.Seconds())
+		}
+		fmt.Println()
 	}
+	fmt.Println()
 }
 
 func medians(costs []cost) (wall, cpu time.Duration) {

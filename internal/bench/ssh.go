@@ -62,34 +62,57 @@ func startSSHD(ctx context.Context, dir string) (*sshServer, error) {
 }
 
 func (s *sshServer) waitReady(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	for {
-		var d net.Dialer
-		conn, err := d.DialContext(ctx, "tcp", "127.0.0.1:"+s.port)
-		if err == nil {
-			return conn.Close()
-		}
-		if ctx.Err() != nil {
-			return errors.Join(err, s.stop())
-		}
-		time.Sleep(20 * time.Millisecond)
+	if err := waitPort(ctx, s.port); err != nil {
+		return errors.Join(err, s.stop())
 	}
+	return nil
 }
 
-// copy runs scp once. Neither end of scp calls fsync.
-func (s *sshServer) copy(ctx context.Context, source, name string) (cost, error) {
-	cmd := exec.CommandContext(ctx, "scp", "-q", "-P", s.port, "-i", filepath.Join(s.dir, "client"), "-F", "/dev/null",
-		"-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o", "IdentitiesOnly=yes",
-		source, s.user+"@127.0.0.1:"+filepath.Join(s.dir, "files", name))
-	begun, cpu := time.Now(), cpuOf(s.cmd.Process.Pid)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		return cost{}, fmt.Errorf("%w: %s", err, out)
+func dialLocal(ctx context.Context, port string) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", "127.0.0.1:"+port)
+}
+
+// stored is where a file lies that was copied.
+func (s *sshServer) stored(name string) string { return filepath.Join(s.dir, "files", name) }
+
+// copies is scp of one file as a contestant. Neither end of scp calls fsync.
+func (s *sshServer) copies(name, short, source string) contestant {
+	return contestant{name: name, short: short, deliver: func(ctx context.Context, as string) (cost, error) {
+		return s.run(ctx, s.scp("", source, as))
+	}}
+}
+
+func (s *sshServer) options() []string {
+	return []string{"-i", filepath.Join(s.dir, "client"), "-F", "/dev/null",
+		"-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o", "IdentitiesOnly=yes"}
+}
+
+// scp is the command that copies to the stored files.
+func (s *sshServer) scp(flag, source, as string) []string {
+	command := append([]string{"scp", "-q", "-P", s.port}, s.options()...)
+	if flag != "" {
+		command = append(command, flag)
 	}
-	wall := time.Since(begun)
+	return append(command, source, s.user+"@127.0.0.1:"+s.stored(as))
+}
+
+func (s *sshServer) rsync(_ context.Context, folder string) []string {
+	return []string{"rsync", "-a", "--fsync", "-e", "ssh -p " + s.port + " " + strings.Join(s.options(), " "),
+		folder, s.user + "@127.0.0.1:" + s.stored("") + "/"}
+}
+
+// run runs a command whose other end is sshd's.
+func (s *sshServer) run(ctx context.Context, command []string) (cost, error) {
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+	before := cpuOf(s.cmd.Process.Pid)
+	took, err := runTimed(cmd)
+	if err != nil {
+		return cost{}, err
+	}
 	time.Sleep(100 * time.Millisecond) // sshd waits for its session, whose CPU time counts then
-	return cost{wall, cpuOf(s.cmd.Process.Pid) - cpu + cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()}, nil
+	took.cpu += cpuOf(s.cmd.Process.Pid) - before
+	return took, nil
 }
 
 func (s *sshServer) stop() error {

@@ -55,6 +55,10 @@ var needs = map[string]need{
 			{path: "cc", debian: "gcc libc6-dev", why: "SQLite is built with it"},
 			{path: "scp", debian: "openssh-client", why: "uploads are measured beside it"},
 			{path: "/usr/sbin/sshd", debian: "openssh-server", why: "scp is measured against one of its own", service: true},
+			{path: "rsync", debian: "rsync", why: "small files are measured beside it", service: true},
+			{path: "/usr/sbin/nginx", debian: "nginx-light", why: "curl is measured against one of its own", service: true},
+			{path: "curl", debian: "curl", why: "it sends to nginx"},
+			{path: "openssl", debian: "openssl", why: "it makes nginx's certificate"},
 		},
 	},
 	"screenshots": {
