@@ -59,12 +59,16 @@ type process struct {
 	err    error
 
 	http   string // http://127.0.0.1:PORT, if it speaks HTTP
-	native string // 127.0.0.1:PORT of the native server, if it is one
+	native string // 127.0.0.1:PORT where it speaks version 3, if it does
+	v4     string // 127.0.0.1:PORT where it speaks version 4, if it does
+	pin    string // sha256:HEX, what it is known by there
 }
 
 var (
 	httpAddress = regexp.MustCompile(`http://(127\.0\.0\.1:\d+)`)
 	v3Address   = regexp.MustCompile(`v3://(127\.0\.0\.1:\d+)`)
+	v4Address   = regexp.MustCompile(`v4://(127\.0\.0\.1:\d+)`)
+	fingerprint = regexp.MustCompile(`sha256:[0-9a-f]{64}`)
 )
 
 // readyLimit bounds the wait for the line that says that a process is ready.
@@ -116,7 +120,8 @@ func args(cmd *exec.Cmd) string { return strings.Join(cmd.Args[1:], " ") }
 // subcommand has were seen, and waits for the end of the process.
 func (p *process) watch(stdout io.Reader, args string, ready chan<- struct{}) {
 	wantHTTP := !strings.Contains(args, "server --data")
-	wantNative := !strings.Contains(args, "gateway --data")
+	wantNative := strings.Contains(args, "--v3-listen")
+	wantV4 := strings.Contains(args, " --listen ")
 	lines := bufio.NewScanner(stdout)
 	said := false
 	for lines.Scan() {
@@ -126,7 +131,13 @@ func (p *process) watch(stdout io.Reader, args string, ready chan<- struct{}) {
 		if m := v3Address.FindStringSubmatch(lines.Text()); m != nil && p.native == "" {
 			p.native = m[1]
 		}
-		if !said && (!wantHTTP || p.http != "") && (!wantNative || p.native != "") {
+		if m := v4Address.FindStringSubmatch(lines.Text()); m != nil && p.v4 == "" {
+			p.v4 = m[1]
+		}
+		if pin := fingerprint.FindString(lines.Text()); pin != "" && p.pin == "" {
+			p.pin = pin
+		}
+		if !said && (!wantHTTP || p.http != "") && (!wantNative || p.native != "") && (!wantV4 || p.v4 != "" && p.pin != "") {
 			said = true
 			close(ready)
 		}
