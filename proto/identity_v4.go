@@ -90,12 +90,7 @@ func ParseServerIdentity(certificate, key []byte) (ServerIdentity, error) {
 	if err := checkServerKey(pair.Leaf.PublicKey); err != nil {
 		return ServerIdentity{}, fmt.Errorf("server's identity: %w", err)
 	}
-	return ServerIdentity{pin: pinOf(pair.Leaf), held: &pair}, nil
-}
-
-// pinOf is the pin of a certificate's key.
-func pinOf(certificate *x509.Certificate) Pin {
-	return sha256.Sum256(certificate.RawSubjectPublicKeyInfo)
+	return ServerIdentity{pin: sha256.Sum256(pair.Leaf.RawSubjectPublicKeyInfo), held: &pair}, nil
 }
 
 // checkServerKey wants a key that a server may have.
