@@ -137,7 +137,7 @@ func (g *Gateway) claim(ctx, sends context.Context) (d *delivery, next time.Time
 			next = at
 			return err
 		}
-		d = &delivery{claim: c, client: g.keys.client, done: make(chan struct{})}
+		d = &delivery{claim: c, client: g.keys.Client, done: make(chan struct{})}
 		d.progress.Phase = proto.PhaseConnecting
 		d.ctx, d.stop = context.WithCancelCause(sends)
 		if c.cancelled {

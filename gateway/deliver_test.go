@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/oklog/ulid/v2"
 
+	"ferry/internal/identity"
 	"ferry/proto"
 )
 
@@ -534,7 +535,7 @@ func TestCrash(t *testing.T) {
 	copyAt := func(t *testing.T, dir string) (string, step) {
 		snapshot := t.TempDir()
 		return snapshot, func(*sending) error {
-			return errors.Join(os.CopyFS(snapshot, os.DirFS(dir)), os.Chmod(filepath.Join(snapshot, identityFile), 0o600))
+			return errors.Join(os.CopyFS(snapshot, os.DirFS(dir)), os.Chmod(filepath.Join(snapshot, identity.Name), 0o600))
 		}
 	}
 	steps := map[string]func(snap step) step{
@@ -782,7 +783,7 @@ func TestDestinationIsBack(t *testing.T) {
 	if want := g.cfg.To.String(); u.Destination != want {
 		t.Errorf("destination %s, want %s", u.Destination, want)
 	}
-	if _, err := os.Stat(filepath.Join(dir, identityFile)); err != nil {
+	if _, err := os.Stat(filepath.Join(dir, identity.Name)); err != nil {
 		t.Error(err)
 	}
 }

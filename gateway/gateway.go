@@ -21,6 +21,7 @@ import (
 
 	"ferry/internal/blob"
 	"ferry/internal/datadir"
+	"ferry/internal/identity"
 	"ferry/internal/sqldb"
 	"ferry/proto"
 )
@@ -56,7 +57,7 @@ type Gateway struct {
 	dir     *datadir.Dir
 	db      *sqldb.DB
 	spool   *blob.Disk
-	keys    *keyring
+	keys    *identity.File
 	sender  sender
 	clock   clock
 	reserve int64 // bytes
@@ -151,8 +152,8 @@ func (g *Gateway) openParts(ctx context.Context) (err error) {
 	if g.dir, err = datadir.Open(g.cfg.Data); err != nil {
 		return err
 	}
-	if g.keys, err = openKeyring(g.cfg.Data); err != nil {
-		return err
+	if g.keys, err = identity.Open(g.cfg.Data); err != nil {
+		return fmt.Errorf("data folder: %w", err)
 	}
 	if g.db, err = openStore(ctx, g.cfg.Data); err != nil {
 		return err
@@ -177,7 +178,7 @@ func (g *Gateway) Close() error {
 		errs = append(errs, g.spool.Close())
 	}
 	if g.keys != nil {
-		errs = append(errs, g.keys.close())
+		errs = append(errs, g.keys.Close())
 	}
 	if g.dir != nil {
 		errs = append(errs, g.dir.Close())

@@ -106,7 +106,7 @@ func (g *Gateway) cancelIdle(ctx context.Context, tx *sql.Tx, u Upload) error {
 	if err := unpark(ctx, tx, u.Name); err != nil {
 		return err
 	}
-	f, known, err := lookUp(ctx, tx, g.keys.client(), u.Name)
+	f, known, err := lookUp(ctx, tx, g.keys.Client(), u.Name)
 	if err != nil {
 		return err
 	}

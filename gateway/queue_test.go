@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"ferry/internal/datadir"
+	"ferry/internal/identity"
 	"ferry/proto"
 )
 
@@ -184,7 +184,7 @@ func TestCancelIsRemembered(t *testing.T) {
 		t.Errorf("%s, phase %v", u.State, u.Phase)
 	}
 	snapshot := t.TempDir()
-	if err := errors.Join(os.CopyFS(snapshot, os.DirFS(dir)), os.Chmod(filepath.Join(snapshot, identityFile), 0o600)); err != nil {
+	if err := errors.Join(os.CopyFS(snapshot, os.DirFS(dir)), os.Chmod(filepath.Join(snapshot, identity.Name), 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	stop()
@@ -410,67 +410,6 @@ func TestIncompleteConfig(t *testing.T) {
 	}
 }
 
-func TestIdentity(t *testing.T) {
-	dir := t.TempDir()
-	name, _ := proto.ParseClientName("grüße")
-	open := func() (*keyring, error) {
-		k, err := openKeyring(dir)
-		if err == nil {
-			t.Cleanup(func() { _ = k.close() })
-		}
-		return k, err
-	}
-	k, err := open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, ok, err := k.Load(t.Context()); ok || err != nil || k.client() != (proto.ClientID{}) {
-		t.Errorf("before the first: %v, %v", ok, err)
-	}
-	first := proto.Identity{Name: name, ID: proto.ClientID{1}, PrivateKey: []byte("first")}
-	second := proto.Identity{Name: name, ID: proto.ClientID{2}, PrivateKey: []byte("second")}
-	for _, id := range []proto.Identity{first, second} {
-		if err := k.Save(t.Context(), id); err != nil {
-			t.Fatal(err)
-		}
-		for range 2 {
-			got, ok, err := k.Load(t.Context())
-			if err != nil || !ok || !cmp.Equal(id, got, cmp.AllowUnexported(proto.ClientName{})) || k.client() != id.ID {
-				t.Errorf("%+v, %v, %v; want %+v", got, ok, err, id)
-			}
-			if k, err = open(); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	path := filepath.Join(dir, identityFile)
-	if info, err := os.Stat(path); err != nil || info.Mode() != 0o600 {
-		t.Errorf("mode %v, %v", info.Mode(), err)
-	}
-	old, err := os.ReadFile(path + ".old")
-	if id, err2 := parseIdentity(old); err != nil || err2 != nil || id.ID != first.ID {
-		t.Errorf("the one before: %+v, %v, %v", id, err, err2)
-	}
-	for mode, content := range map[fs.FileMode]string{0o640: "", 0o604: "", 0o620: "", 0o600: `{"name":"x"}`, 0o400: "half"} {
-		if content != "" {
-			if err := os.Truncate(path, 0); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(path, []byte(content), mode); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := os.Chmod(path, mode); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := open(); err == nil {
-			t.Errorf("mode %v, content %q: it was taken", mode, content)
-		} else if strings.Contains(err.Error(), dir) {
-			t.Errorf("error %q has a path in it", err)
-		}
-	}
-}
-
 // TestAnotherServer: what the destination holds is known by what it calls this
 // gateway. A server that knows nothing of it any more holds nothing.
 func TestAnotherServer(t *testing.T) {
@@ -480,7 +419,7 @@ func TestAnotherServer(t *testing.T) {
 	first := g.take("f", "x")
 	g.await(first.ID, StateDelivered)
 	name, _ := proto.ParseClientName("test")
-	if err := g.keys.Save(t.Context(), proto.Identity{Name: name, ID: proto.ClientID{9}}); err != nil {
+	if err := g.keys.Save(t.Context(), proto.Identity{Name: name, ID: proto.ClientID{9}, PrivateKey: []byte("key")}); err != nil {
 		t.Fatal(err)
 	}
 	second := g.take("f", "x")

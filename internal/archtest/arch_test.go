@@ -44,6 +44,8 @@ var rules = map[string]rule{
 	"internal/datadir": {never: []string{"net/http"}},
 	"internal/sqldb":   {never: []string{"net/http"}},
 
+	"internal/identity": {ours: []string{"proto"}, never: []string{"net/http", "database/sql"}},
+
 	"internal/oldserver": {never: []string{"net/http"}},
 	"internal/oldclient": {ours: []string{"proto"}, never: []string{"net/http", "database/sql"}},
 
@@ -52,7 +54,7 @@ var rules = map[string]rule{
 		never: []string{"net/http", "github.com/go-chi/chi/v5"},
 	},
 	"gateway": {
-		ours: []string{"proto", "internal/blob", "internal/datadir", "internal/sqldb", "api", "web"},
+		ours: []string{"proto", "internal/blob", "internal/datadir", "internal/identity", "internal/sqldb", "api", "web"},
 	},
 	"api": {},
 	"web": {},
