@@ -1,0 +1,304 @@
+package proto
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A socketV4 is the connection under TLS. It sets a deadline of its own for each
+// read and write, gathers the records of one message, or of a run of them, into
+// few writes, and reads far ahead while much comes.
+type socketV4 struct {
+	net.Conn
+	idle time.Duration // the longest wait for one read or write, and for the rest of one message
+
+	// Of a client: reads wait for as long as nothing is expected.
+	patient bool
+	start   time.Time
+	due     atomic.Int64 // when something has to have come, from start; 0: nothing is expected
+
+	// Of the goroutine that reads.
+	in     []byte    // read ahead; nil: it is not
+	r, w   int       // in[r:w] is unread
+	narrow bool      // in is to be given back once it has been read
+	rest   time.Time // when the message begun has to be there; zero: not begun
+	rate   int64     // bytes a second at which a file has to come; 0: no file
+	spent  time.Duration
+	spare  time.Duration
+
+	// TLS writes by itself at times, while somebody reads.
+	writing sync.Mutex
+	out     []byte // guarded by writing: gathered while corked, else nil
+
+	mu    sync.Mutex
+	until time.Time // guarded by mu: nothing lasts longer; zero: idle alone bounds it
+	ended bool      // guarded by mu: the context has, and nothing is waited for any more
+}
+
+const (
+	// gathered is how much is written to the socket at once.
+	gathered = 512 << 10
+	// readAheadV4 is how much is read from the socket at once while a large file
+	// comes.
+	readAheadV4 = 512 << 10
+	// recordV4 is the most that TLS puts in a record.
+	recordV4 = 16 << 10
+)
+
+// errCut: the connection ended without the end of the conversation, which TLS
+// alone takes for the same thing between two records.
+var errCut = fmt.Errorf("the connection was cut: %w", io.ErrUnexpectedEOF)
+
+// The deadlines that TLS sets, those of its last word, would lengthen ours.
+
+// SetDeadline does nothing.
+func (s *socketV4) SetDeadline(time.Time) error { return nil }
+
+// SetReadDeadline does nothing.
+func (s *socketV4) SetReadDeadline(time.Time) error { return nil }
+
+// SetWriteDeadline does nothing.
+func (s *socketV4) SetWriteDeadline(time.Time) error { return nil }
+
+// under makes every wait end with ctx, until release is called: reads at once,
+// and writes soon, so that the reason can still be told.
+func (s *socketV4) under(ctx context.Context) (release func()) {
+	s.mu.Lock()
+	s.ended = false
+	s.mu.Unlock()
+	done := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(done)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.ended = true
+		_ = s.Conn.SetReadDeadline(longAgo)
+		_ = s.Conn.SetWriteDeadline(time.Now().Add(s.lastWords()))
+	})
+	return func() {
+		if !stop() {
+			<-done
+		}
+	}
+}
+
+func (s *socketV4) lastWords() time.Duration { return min(s.idle, lastWords) }
+
+func (s *socketV4) hasEnded() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ended
+}
+
+// within lets nothing wait beyond until, and anything wait again until then after
+// the end of the context. The zero time takes that back.
+func (s *socketV4) within(until time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.until, s.ended = until, false
+}
+
+// begin begins a message: waiting for it is one thing, and its coming to an
+// end another, so that a byte now and then does not hold the connection.
+func (s *socketV4) begin() { s.rest = time.Time{} }
+
+// pace begins a file, which has to come at least at that rate, averaged over
+// idle. Time that the peer is not waited for does not count. 0 ends it.
+func (s *socketV4) pace(rate int64) { s.rate, s.spent, s.spare = rate, 0, s.idle }
+
+// expect begins the wait for a word of the server, or begins it anew; with
+// settle nothing is waited for any more. Both are safe beside a Read.
+func (s *socketV4) expect() { s.due.Store(max(1, int64(time.Since(s.start)+s.idle))) }
+
+func (s *socketV4) settle() { s.due.Store(0) }
+
+// widen reads far ahead from here on, and slim no more than TLS asks for.
+func (s *socketV4) widen() {
+	s.narrow = false
+	if s.in == nil {
+		b := getBuffer(readAheadV4)
+		s.in, s.r, s.w = b[:cap(b)], 0, 0
+	}
+}
+
+func (s *socketV4) slim() {
+	s.narrow = true
+	s.giveBack()
+}
+
+func (s *socketV4) giveBack() {
+	if s.narrow && s.in != nil && s.r == s.w {
+		putBuffer(s.in)
+		s.in = nil
+	}
+}
+
+// Read is called by TLS.
+func (s *socketV4) Read(p []byte) (int, error) {
+	if s.r == s.w {
+		if len(p) >= len(s.in) {
+			return s.wait(p)
+		}
+		n, err := s.wait(s.in)
+		s.r, s.w = 0, n
+		if n == 0 {
+			return 0, err
+		}
+	}
+	n := copy(p, s.in[s.r:s.w])
+	s.r += n
+	s.giveBack()
+	return n, nil
+}
+
+// wait reads from the connection.
+func (s *socketV4) wait(p []byte) (int, error) {
+	for {
+		start := time.Now()
+		if !s.setRead(start) {
+			return 0, os.ErrDeadlineExceeded
+		}
+		n, err := s.Conn.Read(p)
+		if n > 0 {
+			s.count(start, n)
+			return n, nil
+		}
+		switch {
+		case err == nil:
+			return 0, io.ErrNoProgress
+		case errors.Is(err, io.EOF):
+			return 0, errCut
+		case !errors.Is(err, os.ErrDeadlineExceeded) || !s.patient || s.overdue():
+			return 0, err
+		}
+	}
+}
+
+// overdue reports whether a client waits for something in vain.
+func (s *socketV4) overdue() bool {
+	due := s.due.Load()
+	return due != 0 && time.Since(s.start) >= time.Duration(due)
+}
+
+// count notes n bytes that were waited for since start.
+func (s *socketV4) count(start time.Time, n int) {
+	if s.rate == 0 && !s.rest.IsZero() {
+		return
+	}
+	now := time.Now()
+	if s.rest.IsZero() {
+		s.rest = now.Add(s.idle)
+	}
+	if s.rate > 0 {
+		s.spent += now.Sub(start)
+		s.spare += time.Duration(n) * time.Second / time.Duration(s.rate)
+		s.spare = min(s.spare, s.spent+s.idle)
+	}
+}
+
+// setRead sets the deadline of a read that begins now. It reports whether the
+// context goes on. Where setting one fails, the connection has ended, and the
+// read that follows says how.
+func (s *socketV4) setRead(now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return false
+	}
+	_ = s.Conn.SetReadDeadline(s.deadline(now))
+	return true
+}
+
+// deadline is that of a read which begins now. The caller holds mu.
+func (s *socketV4) deadline(now time.Time) time.Time {
+	t := now.Add(s.idle)
+	if s.patient {
+		if due := s.due.Load(); due != 0 {
+			t = s.start.Add(time.Duration(due))
+		}
+		return t
+	}
+	if !s.rest.IsZero() && s.rest.Before(t) {
+		t = s.rest
+	}
+	if !s.until.IsZero() && s.until.Before(t) {
+		t = s.until
+	}
+	if s.rate > 0 && s.spare-s.spent < t.Sub(now) {
+		t = now.Add(s.spare - s.spent)
+	}
+	return t
+}
+
+// cork gathers what is written next, of about that size, until uncork. One
+// record goes as it is.
+func (s *socketV4) cork(size int) {
+	if size <= recordV4 {
+		return
+	}
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	s.out = getBuffer(gathered)
+}
+
+func (s *socketV4) uncork() error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if s.out == nil {
+		return nil
+	}
+	err := s.send(s.out)
+	putBuffer(s.out)
+	s.out = nil
+	return err
+}
+
+// Write is called by TLS.
+func (s *socketV4) Write(p []byte) (int, error) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if s.out == nil {
+		return s.sent(p, s.send(p))
+	}
+	var err error
+	if len(s.out)+len(p) > cap(s.out) {
+		err = s.send(s.out)
+		s.out = s.out[:0]
+	}
+	s.out = append(s.out, p...)
+	return s.sent(p, err)
+}
+
+func (s *socketV4) sent(p []byte, err error) (int, error) {
+	if err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// send writes to the connection.
+func (s *socketV4) send(p []byte) error {
+	if len(p) == 0 {
+		return nil
+	}
+	s.mu.Lock()
+	wait := s.idle
+	if s.ended {
+		wait = s.lastWords()
+	}
+	t := time.Now().Add(wait)
+	if !s.until.IsZero() && s.until.Before(t) {
+		t = s.until
+	}
+	_ = s.Conn.SetWriteDeadline(t)
+	s.mu.Unlock()
+	_, err := s.Conn.Write(p)
+	return err
+}
