@@ -120,7 +120,7 @@ func args(cmd *exec.Cmd) string { return strings.Join(cmd.Args[1:], " ") }
 // subcommand has were seen, and waits for the end of the process.
 func (p *process) watch(stdout io.Reader, args string, ready chan<- struct{}) {
 	wantHTTP := !strings.Contains(args, "server --data")
-	wantNative := strings.Contains(args, "--v3-listen")
+	wantNative := strings.Contains(args, "--v3-listen") || args == "run" // make's
 	wantV4 := strings.Contains(args, " --listen ")
 	lines := bufio.NewScanner(stdout)
 	said := false
