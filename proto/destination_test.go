@@ -1,11 +1,15 @@
 package proto_test
 
 import (
+	"errors"
+	"math"
 	"strings"
 	"testing"
 
 	"ferry/proto"
 )
+
+const aPin = "sha256:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
 
 func TestDestinations(t *testing.T) {
 	for _, test := range []struct {
@@ -25,6 +29,13 @@ func TestDestinations(t *testing.T) {
 		{"v3://h?slice=734&dialect=mainstream", "v3://h:1256?dialect=mainstream&slice=734", 48_102_687, 1},
 		{"v3://h?dialect=per-slice&slice=1040", "v3://h:1256?dialect=per-slice", 67_107_840, 1},
 		{"v3://h?dialect=per-slice&slice=65536", "v3://h:1256?dialect=per-slice&slice=65536", 4_293_853_200, 1},
+		{"v4://h", "v4://h:1257", math.MaxInt64, 256},
+		{"V4://Host.Example:7?packet=65536", "v4://host.example:7", math.MaxInt64, 256},
+		{"v4://[::1]?ca=system", "v4://[::1]:1257?ca=system", math.MaxInt64, 256},
+		{"v4://h?packet=8192&pin=" + aPin, "v4://h:1257?pin=" + aPin + "&packet=8192", math.MaxInt64, 256},
+		{"v4://h?pin=sha256:" + strings.ToUpper(aPin[7:]), "v4://h:1257?pin=" + aPin, math.MaxInt64, 256},
+		{"v4://h?pin=sha256%3A" + aPin[7:], "v4://h:1257?pin=" + aPin, math.MaxInt64, 256},
+		{"v4://h?packet=1048576&ca=system", "v4://h:1257?ca=system&packet=1048576", math.MaxInt64, 256},
 	} {
 		d, err := proto.ParseDestination(test.url)
 		if err != nil {
@@ -46,7 +57,7 @@ func TestDestinationsThatAreNone(t *testing.T) {
 		{"127.0.0.1:1256", ""},
 		{"host:1256", "scheme"},
 		{"http://h", "v3"},
-		{"v4://h", "v3"},
+		{"v5://h", "want v4 or v3"},
 		{"v3:h", "no host"},
 		{"v3://", "no host"},
 		{"v3://:1256", "no host"},
@@ -73,6 +84,21 @@ func TestDestinationsThatAreNone(t *testing.T) {
 		{"v3://h?dialect=mainstream&slice=0", "1 to 65536"},
 		{"v3://h?dialect=mainstream&slice=65537", "1 to 65536"},
 		{"v3://h?dialect=per-slice&slice=1000", "multiples"},
+		{"v4://h?window=1", "want pin, ca or packet"},
+		{"v4://h?ca=none", "want system"},
+		{"v4://h?ca=", "want system"},
+		{"v4://h?packet=8191", "8192 to 1048576"},
+		{"v4://h?packet=1048577", "8192 to 1048576"},
+		{"v4://h?pin=", "64 hexadecimal digits"},
+		{"v4://h?pin=" + aPin[7:], "64 hexadecimal digits"},
+		{"v4://h?pin=" + aPin[:70], "64 hexadecimal digits"},
+		{"v4://h?pin=" + aPin + "0", "64 hexadecimal digits"},
+		{"v4://h?pin=sha512:" + aPin[7:], "64 hexadecimal digits"},
+		{"v4://h?pin=sha256:g" + aPin[8:], "64 hexadecimal digits"},
+		{"v4://h?pin=sha256:" + strings.Repeat("0", 64), "zeros"},
+		{"v4://h?ca=system&pin=" + aPin, "want one"},
+		{"v4://h/x", "path"},
+		{"v3://h?pin=" + aPin, "want dialect, slice or window"},
 		{"v3://h?a=%zz", ""},
 		{"v3://h?a;b", ""},
 	} {
@@ -84,5 +110,39 @@ func TestDestinationsThatAreNone(t *testing.T) {
 		if !strings.Contains(err.Error(), test.says) {
 			t.Errorf("%q: %q does not say %q", test.url, err, test.says)
 		}
+	}
+}
+
+func TestPins(t *testing.T) {
+	pin, err := proto.ParsePin(aPin)
+	if err != nil || pin.String() != aPin {
+		t.Fatalf("%v, %v", pin, err)
+	}
+	open := destination(t, "v4://h?packet=8192")
+	if open.Identified() || open.Pin() != (proto.Pin{}) {
+		t.Errorf("%s: identified %v, pin %v", open, open.Identified(), open.Pin())
+	}
+	pinned := open.WithPin(pin)
+	if want := destination(t, "v4://h?packet=8192&pin="+aPin); pinned != want || !pinned.Identified() || pinned.Pin() != pin {
+		t.Errorf("with its pin it is %s, identified %v; want %s", pinned, pinned.Identified(), want)
+	}
+	for _, url := range []string{"v4://h?ca=system", "v4://h?pin=sha256:" + strings.Repeat("1", 64), "v3://h"} {
+		if d := destination(t, url); !d.Identified() || d.WithPin(pin) != d {
+			t.Errorf("%s is identified: %v, with a pin %s", d, d.Identified(), d.WithPin(pin))
+		}
+	}
+}
+
+func TestNamesInNFC(t *testing.T) {
+	d := destination(t, "v4://h")
+	for name, ok := range map[string]bool{
+		"a": true, "build 17/app.tar.gz": true, "r\u00e9sum\u00e9": true, "re\u0301sume\u0301": false, strings.Repeat("x/", 511) + "yz": true,
+	} {
+		if err := d.CheckName(fileName(t, name)); (err == nil) != ok || err != nil && !errors.Is(err, proto.ErrName) {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	if err := d.CheckName(proto.FileName{}); !errors.Is(err, proto.ErrName) {
+		t.Errorf("no name: %v", err)
 	}
 }

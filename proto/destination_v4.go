@@ -56,7 +56,9 @@ func parseV4(options map[string]string) (destinationVersion, error) {
 	for key, value := range options {
 		switch key {
 		case "pin":
-			d.pin, err = ParsePin(value)
+			if d.pin, err = ParsePin(value); err == nil && d.pin == (Pin{}) {
+				err = fmt.Errorf("pin %q: zeros are none", value)
+			}
 		case "ca":
 			if d.ca = value == "system"; !d.ca {
 				err = fmt.Errorf("ca %q: want system", value)
