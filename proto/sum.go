@@ -2,7 +2,10 @@ package proto
 
 import (
 	"crypto/sha256"
+	"encoding"
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"hash"
 	"hash/crc32"
 	"math/bits"
@@ -83,6 +86,50 @@ func (s *Summer) cksum() uint32 {
 func (s *Summer) Reset() {
 	s.size, s.crc = 0, ^uint32(0)
 	s.sha256.Reset()
+}
+
+// summerVersion begins a Summer's state: the one there is.
+const summerVersion = 1
+
+// stateFixed is what of a state comes before that of SHA-256.
+const stateFixed = 1 + 8 + 4
+
+var (
+	_ encoding.BinaryMarshaler   = (*Summer)(nil)
+	_ encoding.BinaryUnmarshaler = (*Summer)(nil)
+)
+
+// MarshalBinary returns what has been summed so far, for UnmarshalBinary to go on
+// from in another process.
+func (s *Summer) MarshalBinary() ([]byte, error) {
+	b := make([]byte, 0, 128)
+	b = append(b, summerVersion)
+	b = binary.LittleEndian.AppendUint64(b, uint64(s.size)) //nolint:gosec // not negative
+	b = binary.LittleEndian.AppendUint32(b, s.crc)
+	return s.sha256.(encoding.BinaryAppender).AppendBinary(b) //nolint:forcetypeassert // crypto/sha256 says so of it
+}
+
+// UnmarshalBinary makes the Summer go on from what MarshalBinary returned. After
+// an error it has summed nothing.
+func (s *Summer) UnmarshalBinary(state []byte) error {
+	if err := s.unmarshal(state); err != nil {
+		s.Reset()
+		return fmt.Errorf("state of a sum: %w", err)
+	}
+	return nil
+}
+
+func (s *Summer) unmarshal(state []byte) error {
+	if len(state) < stateFixed+8 || state[0] != summerVersion {
+		return errors.New("it is none, or of another version")
+	}
+	size := binary.LittleEndian.Uint64(state[1:])
+	// SHA-256's own ends with how much it has been given.
+	if hashed := binary.BigEndian.Uint64(state[len(state)-8:]); size > 1<<63-1 || hashed != size {
+		return fmt.Errorf("it is of %d bytes and of %d", size, hashed)
+	}
+	s.size, s.crc = int64(size), binary.LittleEndian.Uint32(state[9:])
+	return s.sha256.(encoding.BinaryUnmarshaler).UnmarshalBinary(state[stateFixed:]) //nolint:forcetypeassert // crypto/sha256 says so of it
 }
 
 // reverseBits sets dst to src with the bits of each byte in the reverse order.

@@ -99,6 +99,65 @@ func TestSummerAgainstDefinition(t *testing.T) {
 	})
 }
 
+func TestSummerGoesOn(t *testing.T) {
+	content := pattern(70_000)
+	for _, at := range []int{0, 1, 63, 64, 65, 4095, 4096, 4097, 65_536, len(content)} {
+		before := proto.NewSummer()
+		_, _ = before.Write(content[:at])
+		state, err := before.MarshalBinary()
+		if err != nil {
+			t.Fatal(err)
+		}
+		after := proto.NewSummer()
+		_, _ = after.Write(content) // to be forgotten
+		if err := after.UnmarshalBinary(state); err != nil {
+			t.Fatalf("at %d: %v", at, err)
+		}
+		if got := after.Sum(); got != want(content[:at]) {
+			t.Errorf("at %d: got %+v, want %+v", at, got, want(content[:at]))
+		}
+		_, _ = after.Write(content[at:])
+		_, _ = before.Write(content[at:])
+		if got := after.Sum(); got != want(content) || got != before.Sum() {
+			t.Errorf("gone on from %d: got %+v, want %+v", at, got, want(content))
+		}
+	}
+}
+
+func TestSummerRefusesStates(t *testing.T) {
+	s := proto.NewSummer()
+	_, _ = s.Write(pattern(100))
+	state, err := s.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range state {
+		if err := s.UnmarshalBinary(state[:n]); err == nil {
+			t.Fatalf("the first %d bytes of %d are taken for a state", n, len(state))
+		}
+		if got := s.Sum(); got != want(nil) {
+			t.Fatalf("after an error: got %+v, want %+v", got, want(nil))
+		}
+	}
+	for what, change := range map[string]func([]byte){
+		"version":       func(b []byte) { b[0]++ },
+		"size":          func(b []byte) { b[1]++ },
+		"negative size": func(b []byte) { b[8], b[len(b)-8] = 0x80, 0x80 },
+		"SHA-256":       func(b []byte) { b[13]++ },
+		"more":          nil,
+	} {
+		changed := bytes.Clone(state)
+		if change == nil {
+			changed = append(changed, 0)
+		} else {
+			change(changed)
+		}
+		if err := s.UnmarshalBinary(changed); err == nil {
+			t.Errorf("a state with another %s is taken", what)
+		}
+	}
+}
+
 func TestSummerAgainstCommands(t *testing.T) {
 	// Sizes about which the length takes another byte, a chunk ends or a block.
 	for _, size := range []int{0, 1, 31, 32, 33, 63, 64, 255, 256, 257, 4095, 4096, 4097, 65535, 65536, 1 << 20, 1<<24 + 1} {
