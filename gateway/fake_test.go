@@ -207,7 +207,7 @@ type fakeAPI struct {
 func newFakeAPI(t testing.TB, changes ...func(*httpAPI, *fakeCore)) *fakeAPI {
 	t.Helper()
 	core := &fakeCore{limit: 1 << 20, fail: map[string]error{}}
-	a := newHTTPAPI(core, core.receive, core.limit)
+	a := newHTTPAPI(core, core.receive, core.limit, plain())
 	a.version = "v0.0.0-test"
 	for _, change := range changes {
 		change(a, core)
@@ -236,10 +236,12 @@ func forBoth(t *testing.T, test func(t *testing.T, s *testAPI)) {
 
 func newRealAPI(t testing.TB) *testAPI {
 	t.Helper()
-	to, err := proto.ParseDestination("v3://127.0.0.1:1")
-	if err != nil {
-		t.Fatal(err)
-	}
+	return newRealAPITo(t, "v3://127.0.0.1:1")
+}
+
+func newRealAPITo(t testing.TB, url string) *testAPI {
+	t.Helper()
+	to := destination(t, url)
 	name, err := proto.ParseClientName("test")
 	if err != nil {
 		t.Fatal(err)

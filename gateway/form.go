@@ -43,6 +43,7 @@ type form struct {
 	src    *metered
 	parts  *multipart.Reader
 	in     receiver
+	names  naming
 	name   *proto.FileName // for the only file, once it is known
 	files  int
 	fields int
@@ -51,7 +52,7 @@ type form struct {
 // readForm hands a form's files to in, in their order. name is for the only
 // file, nil if the request's address has none; a field `name`, wherever it
 // stands, is as good.
-func readForm(b *body, boundary string, name *proto.FileName, in receiver) error {
+func readForm(b *body, boundary string, names naming, name *proto.FileName, in receiver) error {
 	if boundary == "" || len(boundary) > maxBoundary {
 		return refusal(kindForm, "Its Content-Type has no boundary of 1 to %d characters. Nothing was kept. Let the HTTP library make that field: it must fit the body.", maxBoundary)
 	}
@@ -62,7 +63,7 @@ func readForm(b *body, boundary string, name *proto.FileName, in receiver) error
 		formBuffers.Put(buffer)
 	}()
 	src := &metered{r: buffer, after: "\r\n"}
-	f := &form{body: b, src: src, parts: multipart.NewReader(src, boundary), in: in, name: name}
+	f := &form{body: b, src: src, parts: multipart.NewReader(src, boundary), in: in, names: names, name: name}
 	for {
 		p, err := f.next()
 		if err != nil {
@@ -134,7 +135,7 @@ func (f *form) file(p *multipart.Part, filename string) error {
 			return f.malformed(err)
 		}
 	}
-	name, err := proto.ParseFileName(filename)
+	name, err := f.names.file(filename)
 	if err != nil {
 		return err
 	}
@@ -177,7 +178,7 @@ func (f *form) field(p *multipart.Part, name string) error {
 	case f.name != nil || f.files > 1:
 		return errNames
 	}
-	given, err := proto.ParseFileName(string(value))
+	given, err := f.names.stored(string(value))
 	if err != nil {
 		return err
 	}

@@ -40,8 +40,8 @@ type uploadList struct {
 //	@Description	A file that is larger than the destination can take is refused before its body is read: send `Expect: 100-continue` to be told before sending it. A body must not stay silent for 30 seconds.
 //	@Description
 //	@Description	A form that a browser sends by itself, without a script, is answered with 303 to the page.
-//	@Param			name				query	string	false	"The file's name: 1 to 255 bytes of UTF-8 without slashes, back-slashes and control characters. It goes before every other name that the request has."	maxLength(255)	example(app.tar.gz)
-//	@Param			Content-Disposition	header	string	false	"The name of a raw body in `filename`, or in `filename*` of RFC 8187, if the query has none"	example(attachment; filename="app.tar.gz")
+//	@Param			name				query	string	false	"The file's name, 1 to 1,024 bytes of UTF-8. A destination v4://... takes folders, as in build-17/app.tar.gz, and the name is brought to Unicode's form NFC; each part has 1 to 255 bytes, is not . or .., and has no back-slash and no control character. A destination v3://... takes one such part. This name goes before every other name that the request has."	maxLength(1024)	example(app.tar.gz)
+//	@Param			Content-Disposition	header	string	false	"The name of a raw body in `filename`, or in `filename*` of RFC 8187, if the query has none. It has no folders."	example(attachment; filename="app.tar.gz")
 //	@Success		202	{object}	Upload	"Durable; it will be delivered. A form is answered with a list."
 //	@Header			202	{string}	Location	"The upload's address; of several, the first's"
 //	@Success		303	"The form came from a page without a script"
@@ -81,7 +81,7 @@ func (a *httpAPI) postUploads(x *exchange, r *http.Request) error {
 }
 
 func (a *httpAPI) postRaw(x *exchange, r *http.Request) error {
-	name, err := rawName(r)
+	name, err := a.rawName(r)
 	if err != nil {
 		return err
 	}
@@ -103,13 +103,13 @@ func (a *httpAPI) postRaw(x *exchange, r *http.Request) error {
 }
 
 func (a *httpAPI) postForm(x *exchange, r *http.Request, boundary string) error {
-	name, err := queryName(r)
+	name, err := a.queryName(r)
 	if err != nil {
 		return err
 	}
 	in := a.receive(r.Context())
 	defer in.abort()
-	if err := readForm(x.body, boundary, name, in); err != nil {
+	if err := readForm(x.body, boundary, a.names, name, in); err != nil {
 		return err
 	}
 	kept, err := in.commit()
@@ -148,8 +148,8 @@ func checkCoding(r *http.Request) error {
 }
 
 // rawName is the name of the file that the body is.
-func rawName(r *http.Request) (proto.FileName, error) {
-	name, err := queryName(r)
+func (a *httpAPI) rawName(r *http.Request) (proto.FileName, error) {
+	name, err := a.queryName(r)
 	if err != nil {
 		return proto.FileName{}, err
 	}
@@ -168,7 +168,7 @@ func rawName(r *http.Request) (proto.FileName, error) {
 	if !ok {
 		return proto.FileName{}, missingName(r)
 	}
-	return proto.ParseFileName(given)
+	return a.names.file(given)
 }
 
 func missingName(r *http.Request) error {
@@ -176,7 +176,7 @@ func missingName(r *http.Request) error {
 }
 
 // queryName is the name that the address gives, nil if it gives none.
-func queryName(r *http.Request) (*proto.FileName, error) {
+func (a *httpAPI) queryName(r *http.Request) (*proto.FileName, error) {
 	q, err := query(r)
 	if err != nil || !q.Has("name") {
 		return nil, err
@@ -184,7 +184,7 @@ func queryName(r *http.Request) (*proto.FileName, error) {
 	if len(q["name"]) > 1 {
 		return nil, refusal(kindName, "The address has more than one name. Nothing was kept. Give one.")
 	}
-	name, err := proto.ParseFileName(q.Get("name"))
+	name, err := a.names.stored(q.Get("name"))
 	return &name, err
 }
 

@@ -408,7 +408,7 @@ func TestErrors(t *testing.T) {
 
 // TestErrorAfterHeader takes back what was to go with another answer.
 func TestErrorAfterHeader(t *testing.T) {
-	a := newHTTPAPI(&fakeCore{}, nil, 1)
+	a := newHTTPAPI(&fakeCore{}, nil, 1, plain())
 	h := a.serve(func(x *exchange, _ *http.Request) error {
 		x.Header().Set("Location", "/uploads/x")
 		x.Header().Set("Content-Length", "5")

@@ -134,7 +134,7 @@ func (a *httpAPI) known(r *http.Request, err error) *refusalError {
 	case errors.Is(err, proto.ErrTooLarge):
 		return tooLargeRefusal(-1, a.limit)
 	case errors.Is(err, proto.ErrName):
-		return nameRefusal(err)
+		return a.nameRefusal(err)
 	case errors.Is(err, errGivenBack):
 		return refusal(kindStopping, "It had no time left to take the whole request. Nothing of this request was kept. Send it again when the gateway runs.")
 	}
@@ -153,10 +153,10 @@ func (a *httpAPI) transport(r *http.Request, err error) *refusalError {
 	return refusal(kindInternal, "internal error")
 }
 
-func nameRefusal(err error) *refusalError {
+func (a *httpAPI) nameRefusal(err error) *refusalError {
 	why := strings.TrimPrefix(err.Error(), "file "+proto.ErrName.Error()+": ")
 	return &refusalError{problemKind: kindName, err: err, detail: fmt.Sprintf("The name cannot be stored: %s. Nothing of this request was kept. "+
-		"Send the file under a name of 1 to %d bytes of UTF-8 without slashes, back-slashes and control characters.", why, proto.MaxClientName)}
+		"Send the file under %s.", why, a.names.allowed())}
 }
 
 // fail answers with an error. The connection is closed if the body was not read

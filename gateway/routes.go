@@ -52,6 +52,7 @@ type httpAPI struct {
 	core    uploads
 	receive func(context.Context) receiver
 	limit   int64 // bytes of a file that the destination takes
+	names   naming
 	version string
 	log     *slog.Logger
 
@@ -73,14 +74,14 @@ func (g *Gateway) Handler() http.Handler {
 
 func (g *Gateway) httpAPI() *httpAPI {
 	receive := func(ctx context.Context) receiver { return g.receive(ctx) }
-	a := newHTTPAPI(g, receive, g.cfg.To.MaxSize())
+	a := newHTTPAPI(g, receive, g.cfg.To.MaxSize(), namingFor(g.cfg.To.CheckName))
 	a.version, a.log = g.cfg.Version, g.log
 	return a
 }
 
-func newHTTPAPI(core uploads, receive func(context.Context) receiver, limit int64) *httpAPI {
+func newHTTPAPI(core uploads, receive func(context.Context) receiver, limit int64, names naming) *httpAPI {
 	return &httpAPI{
-		core: core, receive: receive, limit: limit, log: slog.New(slog.DiscardHandler),
+		core: core, receive: receive, limit: limit, names: names, log: slog.New(slog.DiscardHandler),
 		stall: stall, rate: minRate, leave: leaveTimeout, slots: make(chan struct{}, maxRequests),
 		static: staticFiles(), description: newStatic("openapi.yaml", api.OpenAPI),
 	}

@@ -17,7 +17,7 @@ var goTypes = map[string]object{
 // more is what no Go type says, by schema and property.
 var more = map[string]map[string]object{
 	"Upload": {
-		"name":        {"minLength": 1, "maxLength": 255, "description": "Under which it is stored at the destination", "examples": []any{"app.tar.gz"}},
+		"name":        {"minLength": 1, "maxLength": 1024, "description": "Under which it is stored at the destination, with / between folders", "examples": []any{"app.tar.gz"}},
 		"sha256":      {"pattern": "^[0-9a-f]{64}$"},
 		"destination": {"description": "The native server's URL", "examples": []any{"v3://127.0.0.1:1256?window=64"}},
 	},

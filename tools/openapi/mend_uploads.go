@@ -17,10 +17,10 @@ const requestBody = `{
 		"multipart/form-data": {
 			"schema": {
 				"type": "object",
-				"description": "Up to 1,000 parts with a filename, each of which is a file whatever its field is called, and up to 100 others of up to 64 KiB, in any order.",
+				"description": "Up to 1,000 parts with a filename, each of which is a file whatever its field is called and has no folders in its filename, and up to 100 others of up to 64 KiB, in any order.",
 				"properties": {
 					"file": {"type": "array", "minItems": 1, "maxItems": 1000, "items": {"type": "string", "contentMediaType": "application/octet-stream"}},
-					"name": {"type": "string", "minLength": 1, "maxLength": 255, "description": "Another name for the file; only if there is exactly one. It may come before or after it."}
+					"name": {"type": "string", "minLength": 1, "maxLength": 1024, "description": "Another name for the file; only if there is exactly one. It may come before or after it, and may have folders where the query's may."}
 				},
 				"required": ["file"]
 			},

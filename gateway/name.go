@@ -1,0 +1,64 @@
+package gateway
+
+import (
+	"fmt"
+	"strings"
+
+	"golang.org/x/text/unicode/norm"
+
+	"ferry/proto"
+)
+
+// naming makes names of what requests give, as the destination takes them.
+type naming struct {
+	check   func(proto.FileName) error
+	folders bool // names may have folders
+	nfc     bool // names have to be in NFC, and are brought to it
+}
+
+// namingFor finds out from check, a destination's, what it takes.
+func namingFor(check func(proto.FileName) error) naming {
+	takes := func(s string) bool {
+		name, err := proto.ParseFileName(s)
+		return err == nil && check(name) == nil
+	}
+	return naming{check: check, folders: takes("a/b"), nfc: !takes("e\u0301")}
+}
+
+// stored is a name that a request gives a file at the destination. Errors are
+// proto.ErrName.
+func (n naming) stored(given string) (proto.FileName, error) {
+	if n.nfc {
+		given = norm.NFC.String(given)
+	}
+	name, err := proto.ParseFileName(given)
+	if err == nil {
+		err = n.check(name)
+	}
+	if err != nil {
+		return proto.FileName{}, err
+	}
+	return name, nil
+}
+
+// file is what a file is called where it comes from. Where it lay there means
+// nothing at the destination: folders are wanted only from whoever says so.
+func (n naming) file(given string) (proto.FileName, error) {
+	if strings.Contains(given, "/") {
+		how := ""
+		if n.folders {
+			how = ", unless they are asked for with ?name= or the field name"
+		}
+		return proto.FileName{}, fmt.Errorf("file %w: it contains a slash, and a filename has no folders%s", proto.ErrName, how)
+	}
+	return n.stored(given)
+}
+
+// allowed says which names the destination takes.
+func (n naming) allowed() string {
+	if n.folders {
+		return fmt.Sprintf("a name of 1 to %s bytes of UTF-8, with / between folders; each part has 1 to %d bytes, is not . or .., "+
+			"and has no back-slashes and control characters", grouped(proto.MaxFileName), proto.MaxClientName)
+	}
+	return fmt.Sprintf("a name of 1 to %d bytes of UTF-8 without slashes, back-slashes and control characters", proto.MaxClientName)
+}
