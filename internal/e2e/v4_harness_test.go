@@ -105,13 +105,29 @@ func command(t testing.TB, home string, args ...string) *exec.Cmd {
 
 func finish(t testing.TB, cmd *exec.Cmd) result {
 	t.Helper()
+	r, err := background(cmd)()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// background starts a command and returns what waits for its end.
+func background(cmd *exec.Cmd) (wait func() (result, error)) {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err := cmd.Run()
-	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
-		t.Fatalf("ferry %s: %v", args(cmd), err)
+	err := cmd.Start()
+	return func() (result, error) {
+		if err != nil {
+			return result{}, fmt.Errorf("ferry %s: %w", args(cmd), err)
+		}
+		if err := cmd.Wait(); err != nil {
+			if _, exited := errors.AsType[*exec.ExitError](err); !exited {
+				return result{}, fmt.Errorf("ferry %s: %w", args(cmd), err)
+			}
+		}
+		return result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}, nil
 	}
-	return result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
 }
 
 // A gatewayV4 is a ferry gateway as a process, that delivers to an address.

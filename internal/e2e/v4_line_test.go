@@ -117,6 +117,12 @@ func (l *line) cut() {
 	}
 }
 
+// lose cuts all connections, and what is held up never arrives.
+func (l *line) lose() {
+	l.cut()
+	l.release()
+}
+
 func (k *link) reset() {
 	for _, c := range []net.Conn{k.client, k.server} {
 		if tcp, ok := c.(*net.TCPConn); ok {
