@@ -55,7 +55,9 @@ var abuses = []abuse{
 		what:   "file names that escape",
 		attack: escapeByFile,
 		logged: [][]string{
-			{"request refused", "client=mallory", "file=../escaped", "address=127.0.0.1:", "slash"},
+			{"request refused", "client=mallory", "file=../escaped", "address=127.0.0.1:", "means a folder"},
+			{"request refused", "client=mallory", "file=a/escaped", "address=127.0.0.1:", "no folders"},
+			{"request refused", "client=mallory", `file=..\escaped`, "address=127.0.0.1:", "back-slash"},
 			{"request refused", "client=mallory", "file=..", "means a folder"},
 			{"request refused", "client=mallory", `file=""`, "empty"},
 			{"request refused", "client=mallory", `file="a\xffb"`, "UTF-8"},
