@@ -117,8 +117,8 @@ func (l *line) cut() {
 	}
 }
 
-// lose cuts all connections, and what is held up never arrives.
-func (l *line) lose() {
+// loseAll cuts all connections, and what is held up never arrives.
+func (l *line) loseAll() {
 	l.cut()
 	l.release()
 }

@@ -42,26 +42,26 @@ type disturbance struct {
 var briefly = []string{"--grace", "100ms"}
 
 var disturbances = []disturbance{
-	{"the connection is cut", func(r *resumption) { r.line.lose() }},
+	{"the connection is cut", func(r *resumption) { r.line.loseAll() }},
 	{"the gateway is killed", func(r *resumption) {
 		r.gateway.kill()
-		r.line.lose()
+		r.line.loseAll()
 		r.gateway.again()
 	}},
 	{"the server is killed", func(r *resumption) {
 		r.server.kill()
-		r.line.lose()
+		r.line.loseAll()
 		r.server.again()
 		r.line.leadTo(r.server.v4)
 	}},
 	{"the gateway is restarted", func(r *resumption) {
 		r.gateway.stop()
-		r.line.lose()
+		r.line.loseAll()
 		r.gateway.again()
 	}},
 	{"the server is restarted", func(r *resumption) {
 		r.server.stop()
-		r.line.lose()
+		r.line.loseAll()
 		r.server.again()
 		r.line.leadTo(r.server.v4)
 	}},
@@ -92,7 +92,7 @@ func TestResumeV4(t *testing.T) {
 		s := &resending{r: r, home: t.TempDir(), join: r.server.token()}
 		r.disturb([]disturbance{{"ferry send is killed", func(r *resumption) {
 			s.kill()
-			r.line.lose()
+			r.line.loseAll()
 		}}}, s.begin)
 	})
 }
