@@ -2,9 +2,9 @@
 // staged, and published under its name when it is whole.
 //
 // Published files lie at <dir>/files/<folder>/<name>, where an operator can
-// look at them and back them up; staged ones at <dir>/staging. A folder's files
-// are touched only through that folder's own handle, and every name is one path
-// component, so that no name leads out of its folder.
+// look at them and back them up; staged ones at <dir>/staging. A name may have
+// folders of its own, "a/b/c.txt"; each of its parts is one plain path component,
+// and symbolic links are not followed, so that no name leads out of its folder.
 //
 // Removed and discarded files are emptied and used again for staging, a bounded
 // number of them: creating a file soon after deleting others costs ext4 twenty
@@ -25,15 +25,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrExists: there is a file of that name in the folder.
-var ErrExists = errors.New("a file of that name exists")
-
-// ErrName: a folder or file name that is not one plain path component.
-var ErrName = errors.New("not a plain file name")
+// What a name may meet.
+var (
+	// ErrExists: there is a file of that name in the folder, or something else.
+	ErrExists = errors.New("a file of that name exists")
+	// ErrIsFolder: there is a folder of that name. It is an ErrExists.
+	ErrIsFolder = fmt.Errorf("a folder has that name: %w", ErrExists)
+	// ErrNotFolder: a folder of the name is a file already, or a symbolic link.
+	ErrNotFolder = errors.New("a folder of the name is no folder")
+	// ErrName: a folder or file name that is none: a part of it is not one plain
+	// path component, or it is too long.
+	ErrName = errors.New("not a plain file name")
+)
 
 const (
-	maxName   = 255 // NAME_MAX of Linux
-	maxSpares = 64  // emptied files kept for staging
+	maxPart   = 255  // NAME_MAX of Linux
+	maxName   = 1024 // of a file with its folders: the longest that anybody asks for, and a bound on their depth
+	maxSpares = 64   // emptied files kept for staging
 	// Folders and files are their owner's, and readable by a group that the
 	// operator gives them to.
 	folderMode = 0o750
@@ -43,26 +51,29 @@ const (
 // Disk is a folder of files. It is safe for concurrent use; one process at a
 // time may have a folder open (see package datadir).
 type Disk struct {
-	files   *os.Root
+	files   *os.File
 	staging *shelf
 
 	serial atomic.Uint64 // of the staged file named last
+	usual  atomic.Uint32 // permission bits that a new file gets; 0 if none was made yet
 
-	mu      sync.Mutex
-	folders map[string]*shelf // open folders; guarded by mu
+	// publishing is held while names are given: a folder that is there is as
+	// durable as its files then.
+	publishing sync.Mutex
+	owed       bool // a folder was made that may not be durable; guarded by publishing
 
-	spareMu sync.Mutex
-	spares  []string // names in staging of empty files nobody uses; guarded by spareMu
+	boot string // which boot of the machine this is; "" if it cannot tell
+
+	mu     sync.Mutex
+	spares []string            // names in staging of empty files nobody uses; guarded by mu
+	keys   map[string]struct{} // of files staged with StageAs; guarded by mu
 }
 
-// shelf is an open folder of published files.
+// shelf is the open folder of staged files.
 type shelf struct {
 	root   *os.Root
-	handle *os.File // for renameat, linkat and fsync
+	handle *os.File // for renameat, linkat and syncfs
 }
-
-// maxShelves bounds how many folders are kept open.
-const maxShelves = 256
 
 // Open opens a folder and creates what it lacks. Call Sweep before anything
 // else if a process before this one may have been killed.
@@ -75,23 +86,19 @@ func Open(dir string) (*Disk, error) {
 	if err := syncPath(dir); err != nil {
 		return nil, err
 	}
-	files, err := os.OpenRoot(filepath.Join(dir, "files"))
+	files, err := os.Open(filepath.Join(dir, "files"))
 	if err != nil {
 		return nil, fmt.Errorf("open files folder: %w", err)
 	}
-	top, err := os.OpenRoot(dir)
+	staging, err := openShelf(filepath.Join(dir, "staging"))
 	if err != nil {
-		return nil, errors.Join(err, files.Close())
-	}
-	staging, err := openShelf(top, "staging")
-	if err := errors.Join(err, top.Close()); err != nil {
 		return nil, errors.Join(fmt.Errorf("open staging folder: %w", err), files.Close())
 	}
-	return &Disk{files: files, staging: staging, folders: map[string]*shelf{}}, nil
+	return &Disk{files: files, staging: staging, boot: bootID(), keys: map[string]struct{}{}}, nil
 }
 
-func openShelf(parent *os.Root, name string) (*shelf, error) {
-	root, err := parent.OpenRoot(name)
+func openShelf(path string) (*shelf, error) {
+	root, err := os.OpenRoot(path)
 	if err != nil {
 		return nil, err
 	}
@@ -112,47 +119,70 @@ func syncPath(path string) error {
 
 // Close closes the handles of the folders. Staged and opened files stay usable.
 func (d *Disk) Close() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	var errs []error
-	for name, s := range d.folders {
-		errs = append(errs, s.close())
-		delete(d.folders, name)
-	}
-	return errors.Join(append(errs, d.files.Close(), d.staging.close())...)
+	return errors.Join(d.files.Close(), d.staging.handle.Close(), d.staging.root.Close())
 }
-
-func (s *shelf) close() error { return errors.Join(s.handle.Close(), s.root.Close()) }
 
 // Open opens a published file for reading. What is removed while it is open
 // may be seen to shrink to nothing: whoever reads compares sizes or sums.
 func (d *Disk) Open(folder, name string) (*os.File, error) {
 	var f *os.File
-	err := d.in(folder, name, func(s *shelf) (err error) {
-		f, err = s.root.Open(name)
+	err := d.in(folder, name, func(at *os.File, base string) (err error) {
+		f, err = openFile(at, base)
 		return err
 	})
 	return f, err
 }
 
-// Stat describes a published file; the error is fs.ErrNotExist if there is none.
+// Stat describes a published file; the error is fs.ErrNotExist if there is none,
+// and ErrNotFolder if a folder of its name is a file.
 func (d *Disk) Stat(folder, name string) (fs.FileInfo, error) {
 	var info fs.FileInfo
-	err := d.in(folder, name, func(s *shelf) (err error) {
-		info, err = s.root.Lstat(name)
+	err := d.in(folder, name, func(at *os.File, base string) (err error) {
+		info, err = lstat(at, base)
 		return err
 	})
 	return info, err
 }
 
+// Sync makes a file that somebody else put under its name durable, with its
+// folders.
+func (d *Disk) Sync(folder, name string) error {
+	f, err := d.Open(folder, name)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	d.publishing.Lock()
+	defer d.publishing.Unlock()
+	p := newPlaces(d)
+	dir, _ := split(folder + "/" + name)
+	if _, err := p.folder(dir); err != nil {
+		return errors.Join(err, p.close())
+	}
+	p.dirty[""] = struct{}{}
+	for path := range p.open {
+		p.dirty[path] = struct{}{}
+	}
+	return errors.Join(p.sync(), p.close())
+}
+
 // Remove takes a published file away. It is not durable by itself: after a
 // power loss the file may be there again. It returns fs.ErrNotExist if there
-// is none.
+// is none. Folders stay.
 func (d *Disk) Remove(folder, name string) error {
 	spare := d.fresh()
-	err := d.in(folder, name, func(s *shelf) error {
+	err := d.in(folder, name, func(at *os.File, base string) error {
+		info, err := lstat(at, base)
+		if err != nil {
+			return err
+		}
+		if info.IsDir() {
+			return ErrIsFolder
+		}
 		// The name goes first: nobody sees the file emptied under it.
-		if err := unix.Renameat(int(s.handle.Fd()), name, d.stagingFD(), spare); err != nil {
+		if err := unix.Renameat(int(at.Fd()), base, d.stagingFD(), spare); err != nil {
 			return &fs.PathError{Op: "remove", Path: name, Err: err}
 		}
 		return nil
@@ -163,63 +193,26 @@ func (d *Disk) Remove(folder, name string) error {
 	return d.recycle(spare)
 }
 
-// in runs fn with an existing folder open.
-func (d *Disk) in(folder, name string, fn func(*shelf) error) error {
-	if err := errors.Join(checkName(folder), checkName(name)); err != nil {
+// in runs fn with the folder that holds a name.
+func (d *Disk) in(folder, name string, fn func(at *os.File, base string) error) error {
+	if err := checkName(folder, name); err != nil {
 		return err
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	s, err := d.shelf(folder)
+	at, err := openFolder(d.files, folder)
 	if err != nil {
 		return err
 	}
-	return fn(s)
-}
-
-// shelf opens an existing folder, or finds it open. The caller holds mu.
-func (d *Disk) shelf(folder string) (*shelf, error) {
-	if s, ok := d.folders[folder]; ok {
-		return s, nil
+	defer func() { _ = at.Close() }() // it was read
+	dir, base := split(name)
+	if dir == "" {
+		return fn(at, base)
 	}
-	s, err := openShelf(d.files, folder)
-	if err != nil {
-		return nil, err
-	}
-	if len(d.folders) >= maxShelves {
-		for name, old := range d.folders { // any one will do
-			delete(d.folders, name)
-			if err := old.close(); err != nil {
-				return nil, errors.Join(err, s.close())
-			}
-			break
-		}
-	}
-	d.folders[folder] = s
-	return s, nil
-}
-
-// makeShelf is shelf for a folder that may have to be created, durably.
-func (d *Disk) makeShelf(folder string) (*shelf, error) {
-	s, err := d.shelf(folder)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return s, err
-	}
-	if err := d.files.Mkdir(folder, folderMode); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, err
-	}
-	if err := syncRoot(d.files); err != nil {
-		return nil, err
-	}
-	return d.shelf(folder)
-}
-
-func syncRoot(r *os.Root) error {
-	f, err := r.Open(".")
+	below, err := descend(at, dir)
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Sync(), f.Close())
+	defer func() { _ = below.Close() }()
+	return fn(below, base)
 }
 
 // Free is how many bytes the filesystem has left for this user.
@@ -237,9 +230,33 @@ func IsFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
-func checkName(s string) error {
-	if s == "" || s == "." || s == ".." || len(s) > maxName || strings.ContainsAny(s, "/\x00") {
+// checkName wants a folder of one part and a file name of one or more.
+func checkName(folder, name string) error {
+	if err := checkPart(folder); err != nil {
+		return err
+	}
+	if len(name) > maxName {
+		return fmt.Errorf("%w: it has %d bytes", ErrName, len(name))
+	}
+	for part := range strings.SplitSeq(name, "/") {
+		if err := checkPart(part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkPart(s string) error {
+	if s == "" || s == "." || s == ".." || len(s) > maxPart || strings.ContainsAny(s, "/\x00") {
 		return fmt.Errorf("%w: %q", ErrName, s)
 	}
 	return nil
+}
+
+// split divides a name into its folders, if it has any, and the rest.
+func split(name string) (dir, base string) {
+	if i := strings.LastIndexByte(name, '/'); i >= 0 {
+		return name[:i], name[i+1:]
+	}
+	return "", name
 }

@@ -154,10 +154,15 @@ func TestNamesStayInTheirFolder(t *testing.T) {
 	if err := os.Symlink(filepath.Join(dir, "files", "victim"), filepath.Join(dir, "files", "link")); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink("/etc/passwd", filepath.Join(dir, "files", "victim", "outside")); err != nil {
-		t.Fatal(err)
+	for name, to := range map[string]string{"outside": "/etc/passwd", "up": "..", "in": "."} {
+		if err := os.Symlink(to, filepath.Join(dir, "files", "victim", name)); err != nil {
+			t.Fatal(err)
+		}
 	}
-	for _, bad := range []string{"", ".", "..", "a/b", "../victim", "/etc/passwd", "a\x00b", strings.Repeat("n", 256)} {
+	for _, bad := range []string{
+		"", ".", "..", "../victim", "/etc/passwd", "a\x00b", strings.Repeat("n", 256), "a/", "/", "a//b", "./a", "a/../b", "a/..",
+		strings.Repeat("a/", 512) + "a",
+	} {
 		s := stage(t, d, "x")
 		for _, err := range []error{s.Publish(bad, "a"), s.Publish("f", bad), d.Remove(bad, "a"), d.Remove("victim", bad)} {
 			if !errors.Is(err, blob.ErrName) {
@@ -171,9 +176,18 @@ func TestNamesStayInTheirFolder(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if f, err := d.Open("victim", "outside"); err == nil {
-		_ = f.Close()
-		t.Error("a symbolic link led out of the folder")
+	for _, name := range []string{"outside", "up/victim/a", "in/a"} {
+		if f, err := d.Open("victim", name); err == nil {
+			_ = f.Close()
+			t.Errorf("a symbolic link was followed to %s", name)
+		}
+	}
+	s := stage(t, d, "x")
+	defer s.Discard()
+	for folder, name := range map[string]string{"link": "b", "victim": "up/b", "a/b": "c"} {
+		if err := s.Publish(folder, name); !errors.Is(err, blob.ErrNotFolder) && !errors.Is(err, blob.ErrName) {
+			t.Errorf("publish %s/%s: %v", folder, name, err)
+		}
 	}
 }
 

@@ -3,27 +3,42 @@ package blob
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strconv"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// chunk is how much a Staged gathers before it writes: few system calls for
-// little memory.
-const chunk = 64 << 10
+const (
+	// chunk is how much a Staged gathers before it writes: few system calls for
+	// little memory.
+	chunk = 64 << 10
+	// pushEvery is after how many bytes the kernel is asked to begin writing them
+	// to the disk, so that the fsync at the end is short, and one of the whole
+	// filesystem has little to do beside what it was called for.
+	pushEvery = 8 << 20
+)
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, chunk); return &b }}
 
 // Staged is a file that has no name yet. It is used by one goroutine.
 type Staged struct {
-	disk   *Disk
-	name   string   // in staging
-	file   *os.File // nil once published or discarded
-	held   *[]byte  // written by the caller, not yet to the file; nil if none
-	size   int64    // written by the caller
-	failed error    // of the first write that failed
+	disk    *Disk
+	name    string   // in staging
+	file    *os.File // nil once published, discarded or closed
+	held    *[]byte  // written by the caller, not yet to the file; nil if none
+	size    int64    // written by the caller
+	pushed  int64    // of it, what is on its way to the disk
+	durable bool     // nothing has changed since the last fsync
+	failed  error    // of the first write that failed
+
+	mode    fs.FileMode // permission bits to publish with; 0 for the usual
+	modTime time.Time   // to publish with; zero for that of the last write
+
+	keep *keeper // nil unless it may go on in another process
 }
 
 // Stage begins a file. Either Publish or Discard must follow.
@@ -36,7 +51,21 @@ func (d *Disk) Stage() (*Staged, error) {
 	if err != nil {
 		return nil, fmt.Errorf("stage: %w", err)
 	}
+	if d.usual.Load() == 0 {
+		info, err := f.Stat()
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("stage: %w", err), f.Close())
+		}
+		d.usual.Store(uint32(info.Mode().Perm()))
+	}
 	return &Staged{disk: d, name: name, file: f}, nil
+}
+
+// Describe sets the permission bits and the time of the last change that the file
+// is to be published with. The owner may always read it. Zero values stand for
+// the usual bits, and for the time of the last write.
+func (s *Staged) Describe(mode fs.FileMode, modTime time.Time) {
+	s.mode, s.modTime, s.durable = mode.Perm(), modTime, false
 }
 
 // Write appends p to the file. An error of the disk may show only in a later
@@ -53,6 +82,7 @@ func (s *Staged) Write(p []byte) (int, error) {
 			return 0, err
 		}
 	}
+	s.durable = false
 	if s.held == nil || len(p) >= chunk {
 		if _, err := s.file.Write(p); err != nil {
 			s.failed = err
@@ -62,6 +92,7 @@ func (s *Staged) Write(p []byte) (int, error) {
 		*s.held = append(*s.held, p...)
 	}
 	s.size += int64(len(p))
+	s.push()
 	return len(p), nil
 }
 
@@ -74,6 +105,19 @@ func (s *Staged) flush() error {
 	return s.failed
 }
 
+// push begins to write back what the file has got since the last time. It is
+// only advice: what goes wrong shows when the file is synced.
+func (s *Staged) push() {
+	written := s.size
+	if s.held != nil {
+		written -= int64(len(*s.held))
+	}
+	if n := written - s.pushed; n >= pushEvery {
+		_ = unix.SyncFileRange(int(s.file.Fd()), s.pushed, n, unix.SYNC_FILE_RANGE_WRITE)
+		s.pushed = written
+	}
+}
+
 func (s *Staged) release() {
 	if s.held != nil {
 		*s.held = (*s.held)[:0]
@@ -82,95 +126,91 @@ func (s *Staged) release() {
 	}
 }
 
-// Size is how many bytes were written since the start or Reset.
+// Size is how many bytes were written since the start or Reset, and kept from
+// before.
 func (s *Staged) Size() int64 { return s.size }
 
-// Reset drops what was written so far.
+// Reset drops what was written so far, and what was kept.
 func (s *Staged) Reset() error {
 	s.release()
-	s.size = 0
+	s.size, s.pushed, s.durable = 0, 0, false
+	if s.failed = s.keep.forget(); s.failed != nil {
+		return s.failed
+	}
 	if _, s.failed = s.file.Seek(0, 0); s.failed == nil {
 		s.failed = s.file.Truncate(0)
 	}
 	return s.failed
 }
 
-// Publish gives the file its name. When it returns nil, the file is whole and
-// durable under that name: it survives a power loss. [ErrExists] means that
-// there is a file of that name, which stays as it is; this one is still staged
-// then, as after any other error.
-func (s *Staged) Publish(folder, name string) error {
-	if err := errors.Join(checkName(folder), checkName(name)); err != nil {
+// Sync makes durable what was written, so that Publish has little left to do.
+func (s *Staged) Sync() error {
+	if err := s.settle(); err != nil || s.durable {
 		return err
-	}
-	if err := s.flush(); err != nil {
-		return fmt.Errorf("write: %w", err)
 	}
 	if err := s.file.Sync(); err != nil {
 		s.failed = err // what the kernel dropped, no second fsync would report
 		return fmt.Errorf("write: %w", err)
 	}
-	handle, err := s.disk.move(s.name, folder, name)
-	if err != nil {
-		return err
-	}
-	// From here on the file has its name. If the folder cannot be synced, nobody
-	// may be told so, but nor may the file be emptied: it stays where it is.
-	file := s.file
-	s.file = nil
-	s.release()
-	return errors.Join(handle.Sync(), handle.Close(), file.Close())
+	s.durable = true
+	return nil
 }
 
-// move renames a staged file without replacing another, and returns a handle of
-// the folder.
-func (d *Disk) move(staged, folder, name string) (*os.File, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	s, err := d.makeShelf(folder)
+// settle gives the file what it lacks but durability.
+func (s *Staged) settle() error {
+	if err := s.flush(); err != nil {
+		return fmt.Errorf("write: %w", err)
+	}
+	if s.durable {
+		return nil
+	}
+	if s.mode != 0 {
+		if err := s.file.Chmod(s.mode | 0o400); err != nil {
+			return fmt.Errorf("set mode: %w", err)
+		}
+	}
+	if s.modTime.IsZero() {
+		return nil
+	}
+	ts, err := unix.TimeToTimespec(s.modTime)
 	if err != nil {
-		return nil, fmt.Errorf("folder: %w", err)
+		return fmt.Errorf("set time: %w", err)
 	}
-	handle, err := s.root.Open(".")
-	if err != nil {
-		return nil, fmt.Errorf("folder: %w", err)
+	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, ts}
+	if err := unix.UtimesNanoAt(s.disk.stagingFD(), s.name, times, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return fmt.Errorf("set time: %w", err)
 	}
-	err = unix.Renameat2(d.stagingFD(), staged, int(handle.Fd()), name, unix.RENAME_NOREPLACE)
-	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
-		err = d.link(staged, handle, name)
-	}
-	switch {
-	case errors.Is(err, unix.EEXIST):
-		err = ErrExists
-	case err != nil:
-		err = fmt.Errorf("publish: %w", err)
-	}
-	if err != nil {
-		return nil, errors.Join(err, handle.Close())
-	}
-	return handle, nil
+	return nil
 }
 
-// link is for filesystems that cannot rename without replacing. A crash between
-// the two steps leaves the file with two names; Sweep takes the staged one away
-// without emptying the file.
-func (d *Disk) link(staged string, folder *os.File, name string) error {
-	if err := unix.Linkat(d.stagingFD(), staged, int(folder.Fd()), name, 0); err != nil {
-		return err
-	}
-	return unix.Unlinkat(d.stagingFD(), staged, 0)
+// Publish gives the file its name, whose folders it makes if need be. When it
+// returns nil, the file is whole and durable under that name: it survives a
+// power loss. [ErrExists] means that there is a file of that name, which stays as
+// it is, [ErrNotFolder] that one of its folders is none; this file is still
+// staged then, as after any other error but [ErrNotDurable].
+func (s *Staged) Publish(folder, name string) error {
+	return s.disk.PublishAll([]Publication{{s, folder, name}})[0]
 }
 
 // Discard drops the file. After Publish succeeded it does nothing, so that it
-// can be deferred.
+// can be deferred; nor after Close.
 func (s *Staged) Discard() error {
 	if s.file == nil {
 		return nil
 	}
 	s.release()
-	err := s.file.Close()
+	err := errors.Join(s.keep.forget(), s.file.Close())
 	s.file = nil
-	return errors.Join(err, s.disk.recycle(s.name))
+	name := s.name
+	if s.keep != nil {
+		// Its name is given again; the spare needs one of its own.
+		name = s.disk.fresh()
+		err = errors.Join(err, s.disk.staging.root.Rename(s.name, name), s.keep.end())
+	}
+	if err != nil {
+		return err
+	}
+	return s.disk.recycle(name)
 }
 
 func (d *Disk) stagingFD() int { return int(d.staging.handle.Fd()) }
@@ -180,8 +220,8 @@ func (d *Disk) fresh() string { return "staged-" + strconv.FormatUint(d.serial.A
 
 // spare takes an empty file from those that are kept, or returns "".
 func (d *Disk) spare() string {
-	d.spareMu.Lock()
-	defer d.spareMu.Unlock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	last := len(d.spares) - 1
 	if last < 0 {
 		return ""

@@ -3,17 +3,25 @@ package blob
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
+	"strings"
 	"syscall"
 )
 
-// Sweep takes away what a process before this one left in staging, and, if keep
-// is not nil, each published file that keep does not want. It returns how many
-// files it took away. Nothing may be staged while it runs.
+// Sweep takes away what a process before this one left in staging, but for what
+// was staged under a key (see SweepKept), and, if keep is not nil, each published
+// file that keep does not want. It returns how many files it took away. Nothing
+// may be staged while it runs. Folders that were made and may not be durable are
+// durable afterwards.
 func (d *Disk) Sweep(keep func(folder, name string) bool) (removed int, err error) {
-	err = eachName(d.staging.root, func(e fs.DirEntry) error {
+	if err := d.syncAll(); err != nil {
+		return 0, fmt.Errorf("sweep: %w", err)
+	}
+	err = eachName(d.staging.handle, func(e fs.DirEntry) error {
+		if strings.HasPrefix(e.Name(), keptPrefix) {
+			return nil
+		}
 		left, err := d.sweepStaged(e.Name())
 		if left {
 			removed++
@@ -48,45 +56,17 @@ func (d *Disk) sweepStaged(name string) (left bool, err error) {
 // Walk calls fn with every published file, folder by folder, in no order. fn
 // may remove it.
 func (d *Disk) Walk(fn func(folder, name string) error) error {
-	return eachName(d.files, func(folder fs.DirEntry) error {
-		if !folder.IsDir() {
+	return eachName(d.files, func(e fs.DirEntry) error {
+		if !e.IsDir() {
 			return nil
 		}
-		root, err := d.files.OpenRoot(folder.Name())
+		folder, err := openFolder(d.files, e.Name())
 		if err != nil {
 			return fmt.Errorf("walk: %w", err)
 		}
-		err = eachName(root, func(file fs.DirEntry) error {
-			if !file.Type().IsRegular() {
-				return nil
-			}
-			return fn(folder.Name(), file.Name())
-		})
-		return errors.Join(err, root.Close())
+		err = walk(folder, "", func(name string) error { return fn(e.Name(), name) })
+		return errors.Join(err, folder.Close())
 	})
-}
-
-// eachName reads a folder of any size in pieces.
-func eachName(root *os.Root, fn func(fs.DirEntry) error) (err error) {
-	dir, err := root.Open(".")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, dir.Close()) }()
-	for {
-		entries, err := dir.ReadDir(1000)
-		for _, e := range entries {
-			if err := fn(e); err != nil {
-				return err
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
 }
 
 // recycle empties a file in staging that nobody uses and keeps it for the next
@@ -100,25 +80,32 @@ func (d *Disk) recycle(name string) error {
 }
 
 func (d *Disk) empty(name string) (kept bool, err error) {
+	info, err := d.staging.root.Lstat(name)
+	if err != nil {
+		return false, fmt.Errorf("recycle: %w", err)
+	}
+	// A file with another name still, left by a crash in the middle of link, is
+	// somebody's: only this name may go.
+	if st, ok := info.Sys().(*syscall.Stat_t); !info.Mode().IsRegular() || ok && st.Nlink > 1 {
+		return false, nil
+	}
+	switch usual := fs.FileMode(d.usual.Load()); {
+	case usual == 0:
+		return false, nil // it could not be made like a new one
+	case usual != info.Mode().Perm(): // it was published with other bits
+		if err := d.staging.root.Chmod(name, usual); err != nil {
+			return false, fmt.Errorf("recycle: %w", err)
+		}
+	}
 	f, err := d.staging.root.OpenFile(name, os.O_RDWR, 0)
 	if err != nil {
 		return false, fmt.Errorf("recycle: %w", err)
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	info, err := f.Stat()
-	if err != nil {
+	if err := errors.Join(f.Truncate(0), f.Close()); err != nil {
 		return false, err
 	}
-	// A file with another name still, left by a crash in the middle of link, is
-	// somebody's: only this name may go.
-	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink > 1 {
-		return false, nil
-	}
-	if err := f.Truncate(0); err != nil {
-		return false, err
-	}
-	d.spareMu.Lock()
-	defer d.spareMu.Unlock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if len(d.spares) >= maxSpares {
 		return false, nil
 	}
