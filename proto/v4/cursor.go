@@ -92,6 +92,15 @@ func (c *cursor) end() error {
 	return c.err
 }
 
+// whole is m if c has read all of its bytes, and otherwise nothing.
+func whole[M any](c *cursor, m M) (M, error) {
+	if err := c.end(); err != nil {
+		var none M
+		return none, err
+	}
+	return m, nil
+}
+
 // appendBytes appends b behind its length. Callers keep to the limits.
 func appendBytes[T ~string | ~[]byte](dst []byte, b T) []byte {
 	dst = binary.LittleEndian.AppendUint16(dst, uint16(len(b))) //nolint:gosec // of bounded length

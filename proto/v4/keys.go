@@ -12,6 +12,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
+	"sync"
 )
 
 // The labels of the key schedule.
@@ -39,11 +41,8 @@ var ErrOpen = errors.New("a sealed message does not open: it was changed, moved,
 // Secret is the 32 random bytes that a session's keys are made from.
 type Secret [32]byte
 
-// String hides the secret from logs.
-func (Secret) String() string { return "v4.Secret(hidden)" }
-
-// GoString hides the secret from logs.
-func (Secret) GoString() string { return "v4.Secret(hidden)" }
+// Format hides the secret from logs, whatever the verb.
+func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "v4.Secret(hidden)") }
 
 // NewSecret returns a random secret.
 func NewSecret() Secret {
@@ -123,11 +122,8 @@ func Keys(s Secret, exporter []byte, client [IDSize]byte) (toServer, toClient Ke
 // Key is the AES-256 key of one direction.
 type Key [32]byte
 
-// String hides the key from logs.
-func (Key) String() string { return "v4.Key(hidden)" }
-
-// GoString hides the key from logs.
-func (Key) GoString() string { return "v4.Key(hidden)" }
+// Format hides the key from logs, whatever the verb.
+func (Key) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "v4.Key(hidden)") }
 
 func expand(prk []byte, info string) (Key, error) {
 	b, err := hkdf.Expand(sha256.New, prk, info, len(Key{}))
@@ -185,10 +181,17 @@ func (c *chain) next() (cipher.AEAD, uint64, error) {
 	return c.aead, n, nil
 }
 
-func nonce(counter uint64) (b [12]byte) {
-	binary.LittleEndian.PutUint64(b[4:], counter)
-	return b
+// A nonce is four bytes of 0 and a message's number.
+type nonce [12]byte
+
+func (n *nonce) set(counter uint64) []byte {
+	binary.LittleEndian.PutUint64(n[4:], counter)
+	return n[:]
 }
+
+// nonces spares an allocation for each message: what goes to a cipher.AEAD is
+// on the heap.
+var nonces = sync.Pool{New: func() any { return new(nonce) }}
 
 // A Sealer seals the messages of one direction, in their order. It is used by
 // one goroutine.
@@ -228,35 +231,52 @@ func (s *Sealer) Reserve() (Slot, error) {
 func (s Slot) Append(dst []byte, code Code, number uint64, payload []byte) []byte {
 	start := len(dst)
 	dst = Header{Code: code, Length: uint32(len(payload) + TagSize), Number: number}.Append(dst) //nolint:gosec // of bounded length
-	n := nonce(s.counter)
-	return s.aead.Seal(dst, n[:], payload, dst[start:start+HeaderSize])
+	n := nonces.Get().(*nonce)                                                                   //nolint:forcetypeassert // nothing else is in it
+	dst = s.aead.Seal(dst, n.set(s.counter), payload, dst[start:])
+	nonces.Put(n)
+	return dst
 }
 
 // An Opener opens the messages of one direction, in their order. It is used by
 // one goroutine.
-type Opener struct{ chain *chain }
+type Opener struct {
+	chain *chain
+	nonce nonce
+	err   error // of the first message that did not open: it stays
+}
 
 // NewOpener returns the Opener of a direction.
 func NewOpener(k Key) (*Opener, error) {
 	c, err := newChain(k, epochMessages)
-	return &Opener{c}, err
+	return &Opener{chain: c}, err
 }
 
 // Open appends a message's payload to dst. header is its header's bytes as they
 // came, sealed what follows them. Nothing can be opened after an error. dst may
 // be sealed[:0].
 func (o *Opener) Open(dst, header, sealed []byte) ([]byte, error) {
+	if o.err != nil {
+		return dst, o.err
+	}
+	plain, err := o.open(dst, header, sealed)
+	if err != nil {
+		o.err = err
+		return dst, err
+	}
+	return plain, nil
+}
+
+func (o *Opener) open(dst, header, sealed []byte) ([]byte, error) {
 	if len(sealed) < TagSize {
-		return dst, fmt.Errorf("%w: a sealed payload of %d bytes", ErrFormat, len(sealed))
+		return nil, fmt.Errorf("%w: a sealed payload of %d bytes", ErrFormat, len(sealed))
 	}
 	aead, counter, err := o.chain.next()
 	if err != nil {
-		return dst, err
+		return nil, err
 	}
-	n := nonce(counter)
-	plain, err := aead.Open(dst, n[:], sealed, header[:HeaderSize])
+	plain, err := aead.Open(dst, o.nonce.set(counter), sealed, header[:HeaderSize])
 	if err != nil {
-		return dst, ErrOpen
+		return nil, ErrOpen
 	}
 	return plain, nil
 }

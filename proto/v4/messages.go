@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"strings"
+	"unicode/utf8"
 )
 
 // Register asks for an id: the payload of 825.
@@ -19,7 +21,7 @@ func (m Register) Append(b []byte) []byte { return appendBytes(appendBytes(b, m.
 func ParseRegister(b []byte) (Register, error) {
 	c := cursor{b: b}
 	m := Register{Name: string(c.bytes(MaxClientName)), Token: string(c.bytes(MaxToken))}
-	return m, c.end()
+	return whole(&c, m)
 }
 
 // Client is a payload that is an id alone: those of 1600 and 1606.
@@ -32,7 +34,7 @@ func (m Client) Append(b []byte) []byte { return append(b, m.ID[:]...) }
 func ParseClient(b []byte) (Client, error) {
 	c := cursor{b: b}
 	m := Client{ID: c.id()}
-	return m, c.end()
+	return whole(&c, m)
 }
 
 // PublicKey is the payload of 826.
@@ -45,7 +47,7 @@ func (m PublicKey) Append(b []byte) []byte { return appendBytes(b, m.Key) }
 func ParsePublicKey(b []byte) (PublicKey, error) {
 	c := cursor{b: b}
 	m := PublicKey{Key: c.bytes(MaxKey)}
-	return m, c.end()
+	return whole(&c, m)
 }
 
 // Reconnect is the payload of 827.
@@ -61,7 +63,7 @@ func (m Reconnect) Append(b []byte) []byte { return appendBytes(append(b, m.ID[:
 func ParseReconnect(b []byte) (Reconnect, error) {
 	c := cursor{b: b}
 	m := Reconnect{ID: c.id(), Name: string(c.bytes(MaxClientName))}
-	return m, c.end()
+	return whole(&c, m)
 }
 
 // Wrapped is the payload of 1602 and 1605.
@@ -77,7 +79,7 @@ func (m Wrapped) Append(b []byte) []byte { return appendBytes(append(b, m.ID[:].
 func ParseWrapped(b []byte) (Wrapped, error) {
 	c := cursor{b: b}
 	m := Wrapped{ID: c.id(), Secret: c.bytes(MaxKey)}
-	return m, c.end()
+	return whole(&c, m)
 }
 
 // Prove is the payload of 829, the client's first sealed message.
@@ -90,7 +92,7 @@ func (m Prove) Append(b []byte) []byte { return binary.LittleEndian.AppendUint32
 func ParseProve(b []byte) (Prove, error) {
 	c := cursor{b: b}
 	m := Prove{Packet: c.u32()}
-	return m, c.end()
+	return whole(&c, m)
 }
 
 // Welcome is the payload of 1610: what holds in this session.
@@ -138,7 +140,7 @@ func (m Sum) Append(b []byte) []byte {
 func ParseSum(b []byte) (Sum, error) {
 	c := cursor{b: b}
 	m := c.sum()
-	return m, c.end()
+	return whole(&c, m)
 }
 
 func (c *cursor) sum() Sum { return Sum{Cksum: c.u32(), SHA256: c.sha256()} }
@@ -182,7 +184,7 @@ func (m Offer) Append(b []byte) []byte {
 func ParseOffer(b []byte) (Offer, error) {
 	c := cursor{b: b}
 	m := c.offer()
-	return m, c.end()
+	return whole(&c, m)
 }
 
 // ParseFile reads a whole payload of 832; the content shares its memory. Its
@@ -224,7 +226,7 @@ func (m Offset) Append(b []byte) []byte {
 func ParseOffset(b []byte) (Offset, error) {
 	c := cursor{b: b}
 	m := Offset{Bytes: c.size()}
-	return m, c.end()
+	return whole(&c, m)
 }
 
 // Stored is the payload of 1603: the files with these numbers are verified and
@@ -253,18 +255,18 @@ func ParseStored(b []byte) (Stored, error) {
 		c.err = fmt.Errorf("%w: an answer for %d files", ErrFormat, count)
 	}
 	var m Stored
-	for range count {
-		if c.err != nil {
-			return Stored{}, c.err
-		}
-		m.Numbers = append(m.Numbers, c.u64())
+	if c.err == nil {
+		m.Numbers = make([]uint64, count)
+	}
+	for i := range m.Numbers {
+		m.Numbers[i] = c.u64()
 	}
 	length := c.u32()
 	if c.err == nil && (length > MaxEnvelope || int(length) != len(c.b)) {
 		c.err = fmt.Errorf("%w: a receipt of %d bytes where there are %d", ErrFormat, length, len(c.b))
 	}
 	m.Envelope = c.rest()
-	return m, c.end()
+	return whole(&c, m)
 }
 
 // Differs is the payload of 1608: what the server has of the file.
@@ -280,7 +282,7 @@ func (m Differs) Append(b []byte) []byte { return m.Sum.Append(Offset{m.Size}.Ap
 func ParseDiffers(b []byte) (Differs, error) {
 	c := cursor{b: b}
 	m := Differs{Size: c.size(), Sum: c.sum()}
-	return m, c.end()
+	return whole(&c, m)
 }
 
 // Reason is why something was refused.
@@ -311,11 +313,12 @@ type Refused struct {
 	Exists Differs
 }
 
-// Append appends the payload. Words beyond [MaxWords] are cut off.
+// Append appends the payload. Words beyond [MaxWords] are cut off, before a
+// character that would not be whole, and what is not UTF-8 is left out.
 func (m Refused) Append(b []byte) []byte {
 	b = binary.LittleEndian.AppendUint16(b, uint16(m.Reason))
 	b = binary.LittleEndian.AppendUint32(b, m.After)
-	b = appendBytes(b, m.Words[:min(len(m.Words), MaxWords)])
+	b = appendBytes(b, strings.ToValidUTF8(m.Words[:min(len(m.Words), MaxWords)], ""))
 	if m.Reason == ReasonExists {
 		b = m.Exists.Append(b)
 	}
@@ -326,10 +329,13 @@ func (m Refused) Append(b []byte) []byte {
 func ParseRefused(b []byte) (Refused, error) {
 	c := cursor{b: b}
 	m := Refused{Reason: Reason(c.u16()), After: c.u32(), Words: string(c.bytes(MaxWords))}
+	if c.err == nil && !utf8.ValidString(m.Words) {
+		c.err = fmt.Errorf("%w: words that are not UTF-8", ErrFormat)
+	}
 	if m.Reason == ReasonExists {
 		m.Exists = Differs{Size: c.size(), Sum: c.sum()}
 	}
-	return m, c.end()
+	return whole(&c, m)
 }
 
 // Rotate is the payload of 833.
@@ -345,5 +351,5 @@ func (m Rotate) Append(b []byte) []byte { return appendBytes(appendBytes(b, m.Ke
 func ParseRotate(b []byte) (Rotate, error) {
 	c := cursor{b: b}
 	m := Rotate{Key: c.bytes(MaxKey), Signature: c.bytes(MaxKey)}
-	return m, c.end()
+	return whole(&c, m)
 }
