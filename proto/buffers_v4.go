@@ -2,10 +2,18 @@ package proto
 
 import "sync"
 
+// What of a file is hashed and written at once. Both are whole numbers of packets
+// of any usual size, behind which there is room for the tag of the last.
+const (
+	smallBatch = 128<<10 + slack
+	largeBatch = 512<<10 + slack
+	slack      = 4 << 10
+)
+
 // bufferSizes are those of the buffers that are used again, in the order of
-// their size: answers and small files' offers; small files; what passes through
-// the socket at once; the largest packet, sealed.
-var bufferSizes = [...]int{8 << 10, 128 << 10, 512 << 10, 1<<20 + 64<<10}
+// their size: small messages; small files; what passes through the socket at once;
+// the largest packet.
+var bufferSizes = [...]int{8 << 10, smallBatch, largeBatch, 1<<20 + slack}
 
 // buffers are shared by all connections, which come and go.
 var buffers [len(bufferSizes)]sync.Pool // of *[]byte

@@ -40,11 +40,11 @@ type framesV4 struct {
 // mostOut is how much of messages may wait to be written together.
 const mostOut = 256 << 10
 
-// newServerFrames are those of a server's connection, which obeys until and
-// [framesV4.under]. Nothing has been read or written yet: see greet.
-func newServerFrames(conn net.Conn, idle time.Duration, id ServerIdentity) *framesV4 {
+// newServerFrames are those of a server's connection. Nothing has been read or
+// written yet: see greet.
+func newServerFrames(conn net.Conn, idle time.Duration, cfg *tls.Config) *framesV4 {
 	s := &socketV4{Conn: conn, idle: idle}
-	return &framesV4{socket: s, tls: tls.Server(s, serverTLS(id)), theirs: fromClientV4}
+	return &framesV4{socket: s, tls: tls.Server(s, cfg), theirs: fromClientV4}
 }
 
 // newClientFrames are those of a client's connection. Its reads wait for as
@@ -186,6 +186,13 @@ func (f *framesV4) body(dst []byte) ([]byte, error) {
 func (f *framesV4) skip(room []byte) error {
 	_, err := f.body(room[:0])
 	return err
+}
+
+// failed is the error of the first write that failed, or nil.
+func (f *framesV4) failed() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.broken
 }
 
 // say writes a message, and all that waited before it.

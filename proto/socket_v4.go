@@ -24,14 +24,20 @@ type socketV4 struct {
 	start   time.Time
 	due     atomic.Int64 // when something has to have come, from start; 0: nothing is expected
 
+	// excused reports whether the peer may still be silent while resting, when it
+	// has been for idle. It may be nil.
+	excused func() bool
+
 	// Of the goroutine that reads.
-	in     []byte    // read ahead; nil: it is not
-	r, w   int       // in[r:w] is unread
-	narrow bool      // in is to be given back once it has been read
-	rest   time.Time // when the message begun has to be there; zero: not begun
-	rate   int64     // bytes a second at which a file has to come; 0: no file
-	spent  time.Duration
-	spare  time.Duration
+	resting bool      // between two files
+	came    bool      // something has come
+	much    bool      // as much came at once as could
+	in      []byte    // read ahead while much comes; else nil
+	r, w    int       // in[r:w] is unread
+	rest    time.Time // when the message begun has to be there; zero: not begun
+	rate    int64     // bytes a second at which a file has to come; 0: no file
+	spent   time.Duration
+	spare   time.Duration
 
 	// TLS writes by itself at times, while somebody reads.
 	writing sync.Mutex
@@ -40,13 +46,13 @@ type socketV4 struct {
 	mu    sync.Mutex
 	until time.Time // guarded by mu: nothing lasts longer; zero: idle alone bounds it
 	ended bool      // guarded by mu: the context has, and nothing is waited for any more
+	dead  bool      // guarded by mu: nothing is read any more
 }
 
 const (
 	// gathered is how much is written to the socket at once.
 	gathered = 512 << 10
-	// readAheadV4 is how much is read from the socket at once while a large file
-	// comes.
+	// readAheadV4 is how much is read from the socket at once while much comes.
 	readAheadV4 = 512 << 10
 	// recordV4 is the most that TLS puts in a record.
 	recordV4 = 16 << 10
@@ -97,6 +103,29 @@ func (s *socketV4) hasEnded() bool {
 	return s.ended
 }
 
+// die ends the read that waits, and all after it.
+func (s *socketV4) die() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dead = true
+	_ = s.Conn.SetReadDeadline(longAgo)
+}
+
+// drain drops what comes, for so long and so much at most.
+func (s *socketV4) drain(most int, d time.Duration) {
+	s.within(time.Now().Add(d))
+	room := getBuffer(bufferSizes[0])
+	defer putBuffer(room)
+	for most > 0 {
+		s.rest = time.Time{}
+		n, err := s.wait(room[:cap(room)])
+		if err != nil {
+			return
+		}
+		most -= n
+	}
+}
+
 // within lets nothing wait beyond until, and anything wait again until then after
 // the end of the context. The zero time takes that back.
 func (s *socketV4) within(until time.Time) {
@@ -119,43 +148,39 @@ func (s *socketV4) expect() { s.due.Store(max(1, int64(time.Since(s.start)+s.idl
 
 func (s *socketV4) settle() { s.due.Store(0) }
 
-// widen reads far ahead from here on, and slim no more than TLS asks for.
-func (s *socketV4) widen() {
-	s.narrow = false
-	if s.in == nil {
-		b := getBuffer(readAheadV4)
-		s.in, s.r, s.w = b[:cap(b)], 0, 0
+// Read is called by TLS. It asks for little more than a record at a time. While
+// that is what comes, it is what is read; whoever sends more than that has a
+// large buffer until it does so no more.
+func (s *socketV4) Read(p []byte) (int, error) {
+	if s.r < s.w {
+		return s.take(p), nil
 	}
+	if !s.much || len(p) >= readAheadV4 {
+		n, err := s.wait(p)
+		s.much = n == len(p) && n >= recordV4
+		return n, err
+	}
+	s.in = getBuffer(readAheadV4)
+	s.in = s.in[:cap(s.in)]
+	n, err := s.wait(s.in)
+	s.r, s.w = 0, n
+	s.much = n > 2*recordV4
+	if n == 0 {
+		putBuffer(s.in)
+		s.in = nil
+		return 0, err
+	}
+	return s.take(p), nil
 }
 
-func (s *socketV4) slim() {
-	s.narrow = true
-	s.giveBack()
-}
-
-func (s *socketV4) giveBack() {
-	if s.narrow && s.in != nil && s.r == s.w {
+// take takes from what was read ahead.
+func (s *socketV4) take(p []byte) int {
+	n := copy(p, s.in[s.r:s.w])
+	if s.r += n; s.r == s.w {
 		putBuffer(s.in)
 		s.in = nil
 	}
-}
-
-// Read is called by TLS.
-func (s *socketV4) Read(p []byte) (int, error) {
-	if s.r == s.w {
-		if len(p) >= len(s.in) {
-			return s.wait(p)
-		}
-		n, err := s.wait(s.in)
-		s.r, s.w = 0, n
-		if n == 0 {
-			return 0, err
-		}
-	}
-	n := copy(p, s.in[s.r:s.w])
-	s.r += n
-	s.giveBack()
-	return n, nil
+	return n
 }
 
 // wait reads from the connection.
@@ -168,28 +193,35 @@ func (s *socketV4) wait(p []byte) (int, error) {
 		n, err := s.Conn.Read(p)
 		if n > 0 {
 			s.count(start, n)
+			s.came = true
 			return n, nil
 		}
 		switch {
 		case err == nil:
 			return 0, io.ErrNoProgress
-		case errors.Is(err, io.EOF):
+		case errors.Is(err, io.EOF) && s.came:
 			return 0, errCut
-		case !errors.Is(err, os.ErrDeadlineExceeded) || !s.patient || s.overdue():
+		case !errors.Is(err, os.ErrDeadlineExceeded) || !s.waits():
 			return 0, err
 		}
 	}
 }
 
-// overdue reports whether a client waits for something in vain.
-func (s *socketV4) overdue() bool {
-	due := s.due.Load()
-	return due != 0 && time.Since(s.start) >= time.Duration(due)
+// waits reports whether a read goes on although its time is over.
+func (s *socketV4) waits() bool {
+	if s.patient {
+		due := s.due.Load()
+		return due == 0 || time.Since(s.start) < time.Duration(due)
+	}
+	s.mu.Lock()
+	bounded := !s.until.IsZero() || s.ended || s.dead
+	s.mu.Unlock()
+	return !bounded && s.resting && s.rest.IsZero() && s.excused != nil && s.excused()
 }
 
 // count notes n bytes that were waited for since start.
 func (s *socketV4) count(start time.Time, n int) {
-	if s.rate == 0 && !s.rest.IsZero() {
+	if s.rate <= 0 && !s.rest.IsZero() {
 		return
 	}
 	now := time.Now()
@@ -209,7 +241,7 @@ func (s *socketV4) count(start time.Time, n int) {
 func (s *socketV4) setRead(now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ended {
+	if s.ended || s.dead {
 		return false
 	}
 	_ = s.Conn.SetReadDeadline(s.deadline(now))
