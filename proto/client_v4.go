@@ -1,21 +1,339 @@
 package proto
 
-import "context"
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
 
-// A clientV4 is a [Client] that speaks version 4.
+	"ferry/proto/v4"
+)
+
+const (
+	// largeV4 is how many files have a connection to themselves at once.
+	largeV4 = 8
+	// keptSums is how many interrupted transfers' sums are remembered.
+	keptSums = 64
+)
+
+// A clientV4 is a [Client] that speaks version 4. A file that does not fit into
+// one message has a connection to itself; all others share one.
 type clientV4 struct {
-	cfg ClientConfig
-	to  destinationV4
+	cfg   ClientConfig
+	to    destinationV4
+	turns chan struct{} // holds a value for each send that runs
+	large chan struct{} // and for each with a connection to itself
+	me    selfV4
+	turn  flight // replacing the key
+
+	joint flight // making the connection that small files share
+
+	mu     sync.Mutex // guards what follows
+	closed bool
+	idle   []*lineV4 // the one used last is at the end
+	shared *sharedV4 // nil: there is none
+	sums   map[sumKey]*Summer
+	order  []sumKey // of sums, the oldest first
 }
 
-func newClientV4(cfg ClientConfig, to destinationV4) *clientV4 { return &clientV4{cfg: cfg, to: to} }
-
-func (c *clientV4) send(context.Context, Offer, Source, Watcher) (Receipt, error) {
-	panic("not built")
+// sumKey is what makes two sends those of one transfer of one file.
+type sumKey struct {
+	id      TransferID
+	size    int64
+	modTime int64
 }
-func (c *clientV4) rotate(context.Context) error { panic("not built") }
-func (c *clientV4) close() error                 { return nil }
+
+func newClientV4(cfg ClientConfig, to destinationV4) *clientV4 {
+	cfg.IdleConns = cmp.Or(cfg.IdleConns, largeV4)
+	return &clientV4{
+		cfg:   cfg,
+		to:    to,
+		turns: make(chan struct{}, to.parallel()),
+		large: make(chan struct{}, largeV4),
+		sums:  map[sumKey]*Summer{},
+	}
+}
+
+func (c *clientV4) send(ctx context.Context, o Offer, src Source, w Watcher) (Receipt, error) {
+	if _, err := clientTLS(c.to, c.cfg.To.address); err != nil {
+		return Receipt{}, fmt.Errorf("%w. Look at its fingerprint and remember it with `ferry trust %s`, or put it in the URL with ?pin=",
+			err, c.cfg.To.address)
+	}
+	small := o.Size <= v4.MaxSmall
+	for _, slots := range []chan struct{}{c.large, c.turns} {
+		if small && slots == c.large {
+			continue
+		}
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return Receipt{}, context.Cause(ctx)
+		}
+		defer func() { <-slots }()
+	}
+	r, err := c.sendAs(ctx, o, src, w, small)
+	exists, ok := errors.AsType[*ExistsError](err)
+	if !ok || o.Sum != nil || small || exists.Sum.Size != o.Size {
+		return r, err
+	}
+	// What is there may be the same: the sum was not known when it was offered.
+	sum, hashing := sumOfSource(ctx, src, o.Size)
+	if hashing != nil {
+		return Receipt{}, hashing
+	}
+	if sum != exists.Sum {
+		return Receipt{}, err
+	}
+	o.Sum = &sum
+	return c.sendAs(ctx, o, src, w, small)
+}
+
+func (c *clientV4) sendAs(ctx context.Context, o Offer, src Source, w Watcher, small bool) (Receipt, error) {
+	d := deliveryV4{client: c, offer: o, source: src, watch: w}
+	d.now = Progress{TotalBytes: o.Size, TotalPackets: packetsOf(o.Size, c.to.packet), Send: 1}
+	if small {
+		return d.sendSmall(ctx)
+	}
+	return d.sendLarge(ctx)
+}
+
+// take returns the kept connection that was used last, or nil.
+func (c *clientV4) take() *lineV4 {
+	for {
+		c.mu.Lock()
+		if len(c.idle) == 0 {
+			c.mu.Unlock()
+			return nil
+		}
+		last := len(c.idle) - 1
+		l := c.idle[last]
+		c.idle[last] = nil
+		c.idle = c.idle[:last]
+		l.expiry.Stop()
+		c.mu.Unlock()
+		if l.quiet() {
+			l.answered = false
+			return l
+		}
+		l.close()
+	}
+}
+
+// keep takes l for the next file.
+func (c *clientV4) keep(l *lineV4) bool {
+	if !l.reusable {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || len(c.idle) >= c.cfg.IdleConns {
+		return false
+	}
+	l.frames.socket.settle()
+	l.expiry = time.AfterFunc(c.cfg.KeepAlive, func() { c.expire(l) })
+	c.idle = append(c.idle, l)
+	return true
+}
+
+func (c *clientV4) expire(l *lineV4) {
+	c.mu.Lock()
+	var kept []*lineV4
+	for _, other := range c.idle {
+		if other != l {
+			kept = append(kept, other)
+		}
+	}
+	ours := len(kept) < len(c.idle)
+	c.idle = kept
+	c.mu.Unlock()
+	if ours { // else it was taken at this moment
+		l.close()
+	}
+}
+
+// open makes a connection, unless the client is closed.
+func (c *clientV4) open(ctx context.Context) (*lineV4, error) {
+	c.mu.Lock()
+	closed := c.closed
+	c.mu.Unlock()
+	if closed {
+		return nil, fmt.Errorf("client is closed: %w", net.ErrClosed)
+	}
+	return c.connect(ctx)
+}
+
+func (c *clientV4) close() error {
+	c.mu.Lock()
+	idle, shared := c.idle, c.shared
+	c.idle, c.closed = nil, true
+	c.mu.Unlock()
+	for _, l := range idle {
+		l.expiry.Stop()
+		l.close()
+	}
+	if shared != nil {
+		shared.retire()
+	}
+	return nil
+}
+
+// rotate puts another key in the place of the client's. Whatever happens between
+// the save of it and the end of it, the keyring has the one that the server
+// has, and [clientV4.reconnect] finds out which that is.
+func (c *clientV4) rotate(ctx context.Context) error {
+	_, err := c.turn.do(ctx, func() error {
+		fresh, err := rsa.GenerateKey(rand.Reader, v4.KeyBits)
+		if err != nil {
+			return fmt.Errorf("make the client's key: %w", err)
+		}
+		l, err := c.open(ctx)
+		if err != nil {
+			return err
+		}
+		stop := context.AfterFunc(ctx, l.hangUp)
+		err = c.rotateOn(ctx, l, fresh)
+		if stop() && err == nil && c.keep(l) {
+			return nil
+		}
+		l.close()
+		return err
+	})
+	return err
+}
+
+func (c *clientV4) rotateOn(ctx context.Context, l *lineV4, fresh *rsa.PrivateKey) error {
+	l.reusable = false
+	me, err := c.announce(ctx, fresh)
+	if err != nil {
+		return err
+	}
+	public, err := x509.MarshalPKIXPublicKey(&me.next.PublicKey)
+	if err != nil {
+		return err
+	}
+	exporter, err := l.frames.exporter()
+	if err != nil {
+		return err
+	}
+	signature, err := v4.SignRotate(me.next, v4.RotateContext(exporter, me.id.ID, public))
+	if err != nil {
+		return err
+	}
+	a, err := l.inquire(v4.CodeRotate, 0, v4.Rotate{Key: public, Signature: signature}.Append(nil))
+	switch {
+	case err != nil:
+		return err
+	case a.code == v4.CodeRefused:
+		return refusalV4(a.refused)
+	case a.code != v4.CodeThanks || a.number != 0 || a.offset != 0:
+		return fmt.Errorf("%w: answer %v", ErrProtocol, a.code)
+	}
+	l.reusable = true
+	c.me.mu.Lock()
+	defer c.me.mu.Unlock()
+	return c.promote(ctx, me)
+}
+
+// announce saves a key beside the client's own before the server is asked to
+// take it. One that the server may have been asked to take before comes first.
+func (c *clientV4) announce(ctx context.Context, fresh *rsa.PrivateKey) (identityV4, error) {
+	c.me.mu.Lock()
+	defer c.me.mu.Unlock()
+	me := c.me.identityV4
+	switch {
+	case !me.known:
+		return me, ErrUnknownClient
+	case me.next != nil:
+		return me, nil
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(fresh)
+	if err != nil {
+		return me, err
+	}
+	me.id.NextKey, me.next = der, fresh
+	return me, c.save(ctx, me)
+}
+
+// sumFor returns what an interrupted send of the same transfer has summed, or
+// nothing yet.
+func (c *clientV4) sumFor(o Offer) *Summer {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k := keyOf(o)
+	s, ok := c.sums[k]
+	if !ok {
+		return NewSummer()
+	}
+	c.dropSum(k)
+	return s
+}
+
+// keepSum remembers what a send has summed before it was interrupted.
+func (c *clientV4) keepSum(o Offer, s *Summer) {
+	if o.ID == (TransferID{}) || s.size == 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k := keyOf(o)
+	c.dropSum(k)
+	if len(c.order) >= keptSums {
+		c.dropSum(c.order[0])
+	}
+	c.sums[k] = s
+	c.order = append(c.order, k)
+}
+
+// dropSum forgets one. The caller holds mu.
+func (c *clientV4) dropSum(k sumKey) {
+	delete(c.sums, k)
+	kept := c.order[:0]
+	for _, other := range c.order {
+		if other != k {
+			kept = append(kept, other)
+		}
+	}
+	c.order = kept
+}
+
+func keyOf(o Offer) sumKey {
+	return sumKey{id: o.ID, size: o.Size, modTime: offerV4(o, nil).ModTime}
+}
 
 // ServerPin returns the pin of the server at an address, HOST:PORT, as whoever
 // answers there shows it: nothing else is known of it.
-func ServerPin(ctx context.Context, address string) (Pin, error) { panic("not built") }
+func ServerPin(ctx context.Context, address string) (Pin, error) {
+	pin, err := serverPin(ctx, address)
+	if ctx.Err() != nil && err != nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		return Pin{}, fmt.Errorf("ask %s for its fingerprint: %w", address, err)
+	}
+	return pin, nil
+}
+
+func serverPin(ctx context.Context, address string) (Pin, error) {
+	const patience = 10 * time.Second
+	cfg, err := clientTLS(destinationV4{ca: true}, address)
+	if err != nil {
+		return Pin{}, err
+	}
+	cfg.InsecureSkipVerify = true //nolint:gosec // who answers is what is asked
+	conn, err := (&net.Dialer{Timeout: patience}).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return Pin{}, err
+	}
+	defer conn.Close() //nolint:errcheck // nothing was said
+	l := &lineV4{frames: newClientFrames(conn, patience, cfg), conn: conn}
+	if err := l.greet(ctx); err != nil {
+		return Pin{}, err
+	}
+	return l.frames.pin(), nil
+}
