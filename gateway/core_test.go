@@ -32,8 +32,13 @@ const patience = 20 * time.Second
 // default it does what a server does; script makes single sends end otherwise.
 type remote struct {
 	keys proto.Keyring
+	// again: what is stored already is acknowledged once more, and what a name is
+	// taken by is said, as in version 4.
+	again bool
+	sign  func(proto.Offer) []byte // makes receipts' envelopes; nil for none
 
 	mu     sync.Mutex
+	offers []proto.Offer     // in the order in which they were begun; guarded by mu
 	files  map[string]string // by name: what was stored; guarded by mu
 	script map[string][]step // by name: what the next sends do; guarded by mu
 	sends  []string          // names in the order in which they were begun; guarded by mu
@@ -76,6 +81,7 @@ func (r *remote) Send(ctx context.Context, o proto.Offer, src proto.Source, w pr
 	name := o.Name.String()
 	r.mu.Lock()
 	r.sends = append(r.sends, name)
+	r.offers = append(r.offers, o)
 	r.active[name]++
 	r.twice = r.twice || r.active[name] > 1
 	running := 0
@@ -94,9 +100,13 @@ func (r *remote) Send(ctx context.Context, o proto.Offer, src proto.Source, w pr
 	defer r.mu.Unlock()
 	r.active[name]--
 	if err != nil {
-		return proto.Receipt{}, fmt.Errorf("send: %w", err)
+		return proto.Receipt{}, fmt.Errorf("send %q to a fake: %w", name, err)
 	}
-	return proto.Receipt{ClientID: remoteID, Name: o.Name}, nil
+	receipt := proto.Receipt{ClientID: remoteID, Name: o.Name}
+	if r.sign != nil {
+		receipt.Envelope = r.sign(o)
+	}
+	return receipt, nil
 }
 
 func (r *remote) Close() error { return nil }
@@ -116,10 +126,25 @@ func (r *remote) stored() map[string]string {
 
 // deliver is what happens if nothing goes wrong.
 func (s *sending) deliver() error {
+	if s.again {
+		if held, there := s.stored()[s.offer.Name.String()]; there {
+			return heldAlready(held, *s.offer.Sum)
+		}
+	}
 	if err := s.match(); err != nil {
 		return err
 	}
 	s.store()
+	return nil
+}
+
+// heldAlready answers the offer of a name that is taken.
+func heldAlready(held string, offered proto.Sum) error {
+	sum := proto.NewSummer()
+	_, _ = io.WriteString(sum, held)
+	if got := sum.Sum(); got != offered {
+		return &proto.ExistsError{Sum: got}
+	}
 	return nil
 }
 
@@ -459,6 +484,23 @@ func (c *core) await(id ulid.ULID, want State) Upload {
 		case <-limit:
 			c.t.Fatalf("upload %s is %s, want %s: %v", u.Name, u.State, want, *orEmpty(u.Attempts.LastError))
 		}
+	}
+}
+
+// awaitInTime moves the clock until an upload is in a state, and there is no
+// other to stay in.
+func (c *core) awaitInTime(id ulid.ULID, want State) Upload {
+	c.t.Helper()
+	for limit := time.Now().Add(patience); ; {
+		u := c.see(id)
+		switch {
+		case u.State == want:
+			return u
+		case u.State == StateFailed || time.Now().After(limit):
+			c.t.Fatalf("upload %s is %s, want %s: %v", u.Name, u.State, want, *orEmpty(u.Attempts.LastError))
+		}
+		c.time.advance(maxDelay)
+		time.Sleep(time.Millisecond) // an attempt may be about to end, or to begin
 	}
 }
 

@@ -173,13 +173,13 @@ func (g *Gateway) deliver(d *delivery) {
 	ctx, end := context.WithCancel(d.ctx)
 	var beat sync.WaitGroup
 	beat.Go(func() { g.heartbeats(ctx, d) })
-	_, err := g.send(d)
+	r, err := g.send(d)
 	end()
 	beat.Wait()
-	g.settle(d, err)
+	g.settle(d, r.Envelope, err)
 }
 
-func (g *Gateway) send(d *delivery) (_ proto.Receipt, err error) {
+func (g *Gateway) send(d *delivery) (r proto.Receipt, err error) {
 	defer func() { // one upload's trouble must not be all others'
 		if p := recover(); p != nil {
 			g.log.Error("internal error", "upload", d.id.String(), "err", fmt.Sprint(p), "stack", string(debug.Stack()))
@@ -189,21 +189,74 @@ func (g *Gateway) send(d *delivery) (_ proto.Receipt, err error) {
 	if err := d.ctx.Err(); err != nil {
 		return proto.Receipt{}, context.Cause(d.ctx)
 	}
-	return g.sender.Send(d.ctx, d.offer, g.source(d), proto.Watcher{
+	r, err = g.sender.Send(d.ctx, d.offer, g.source(d), proto.Watcher{
 		Progress: d.progressed,
 		Matched:  func(ctx context.Context) error { return g.matched(ctx, d) },
 	})
+	if errors.Is(err, proto.ErrChecksum) {
+		err = errors.Join(err, g.recheck(d))
+	}
+	return r, err
 }
 
-// source opens the upload's bytes, wherever they are.
+// source opens the upload's bytes, wherever they are, for reading from any
+// offset on.
 func (g *Gateway) source(d *delivery) proto.Source {
 	if d.body == bodyFile {
-		return func() (io.ReadCloser, error) { return g.spool.Open(spoolFolder, d.id.String()) }
+		return func() (io.ReadCloser, error) {
+			f, err := g.spool.Open(spoolFolder, d.id.String())
+			if err != nil {
+				return nil, err // and no *os.File that is nil
+			}
+			return f, nil
+		}
 	}
 	return func() (io.ReadCloser, error) {
 		b, err := g.body(d.ctx, d.id)
-		return io.NopCloser(bytes.NewReader(b)), err
+		if err != nil {
+			return nil, err
+		}
+		return inMemory{bytes.NewReader(b)}, nil
 	}
+}
+
+// inMemory is a small body.
+type inMemory struct{ *bytes.Reader }
+
+func (inMemory) Close() error { return nil }
+
+// recheck finds out whether the bytes kept here are to blame for checksums that
+// differ: who sends a file whose sum is known need not compute it again.
+func (g *Gateway) recheck(d *delivery) (err error) {
+	src, err := g.source(d)()
+	if err != nil {
+		return fmt.Errorf("%w: %w", proto.ErrSource, err)
+	}
+	defer func() { err = errors.Join(err, src.Close()) }()
+	sum := proto.NewSummer()
+	if _, err := io.Copy(sum, untilDone{d.ctx, src}); err != nil {
+		if d.ctx.Err() != nil {
+			return context.Cause(d.ctx)
+		}
+		return fmt.Errorf("%w: %w", proto.ErrSource, err)
+	}
+	if sum.Sum() != *d.offer.Sum {
+		return fmt.Errorf("%w: its bytes have changed since they came in", proto.ErrSource)
+	}
+	return nil
+}
+
+// untilDone is a reader that ends with a context.
+type untilDone struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (r untilDone) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.Reader.Read(p)
 }
 
 // matched notes durably that the destination may hold the file from now on,
@@ -282,7 +335,7 @@ func (g *Gateway) heartbeats(ctx context.Context, d *delivery) {
 
 // settle records how an attempt has ended. If it cannot, the lease lapses and
 // the next attempt finds out what the destination holds.
-func (g *Gateway) settle(d *delivery, err error) {
+func (g *Gateway) settle(d *delivery, receipt []byte, err error) {
 	a := d.attempt()
 	o := judge(a, err, g.jitter())
 	if o.kind == lost {
@@ -292,13 +345,13 @@ func (g *Gateway) settle(d *delivery, err error) {
 	err2 := g.db.Update(context.WithoutCancel(d.ctx), func(ctx context.Context, tx *sql.Tx) error {
 		now := g.now()
 		if o.kind == exists {
-			f, ok, err := lookUp(ctx, tx, d.client(), a.name)
+			f, known, err := takenBy(ctx, tx, d, err, now)
 			if err != nil {
 				return err
 			}
-			o = existing(a, f, ok && f != storedFile{}, d.offer.Sum.SHA256)
+			o = existing(a, f, known, d.offer.Sum.SHA256)
 		}
-		return g.record(ctx, tx, d, o, now)
+		return g.record(ctx, tx, d, o, receipt, now)
 	})
 	if err2 != nil {
 		g.log.Error("how a delivery ended could not be recorded; it will be tried again", "upload", d.id.String(), "attempt", d.fence, "err", err2)
@@ -307,8 +360,20 @@ func (g *Gateway) settle(d *delivery, err error) {
 	g.afterwards(d, o, err)
 }
 
-// record writes an outcome.
-func (g *Gateway) record(ctx context.Context, tx *sql.Tx, d *delivery, o outcome, now time.Time) error {
+// takenBy is what the destination has under a name that is taken: what it says of
+// it, which is noted, else what is known here.
+func takenBy(ctx context.Context, tx *sql.Tx, d *delivery, sent error, now time.Time) (f storedFile, known bool, err error) {
+	name := d.offer.Name.String()
+	if e, ok := errors.AsType[*proto.ExistsError](sent); ok {
+		f = storedFile{sha256: e.Sum.SHA256, confirmed: true}
+		return f, true, note(ctx, tx, d.client(), name, f, now)
+	}
+	f, ok, err := lookUp(ctx, tx, d.client(), name)
+	return f, ok && f != storedFile{}, err
+}
+
+// record writes an outcome, and the receipt of what was delivered.
+func (g *Gateway) record(ctx context.Context, tx *sql.Tx, d *delivery, o outcome, receipt []byte, now time.Time) error {
 	name := d.offer.Name.String()
 	if o.kind == delivered {
 		if err := note(ctx, tx, d.client(), name, storedFile{sha256: d.offer.Sum.SHA256, confirmed: true}, now); err != nil {
@@ -332,8 +397,12 @@ func (g *Gateway) record(ctx context.Context, tx *sql.Tx, d *delivery, o outcome
 	}
 	const columns = `update uploads set state = $1, error = $2, packets = max(packets, $3), updated_at = $4, `
 	if o.kind == delivered {
-		_, err := tx.ExecContext(ctx, columns+`last_error = null, body = 'gone', destination = $5, delivered_at = $6 where id = $7`,
-			o.state(), nil, d.packets(), now.UnixMicro(), g.cfg.To.String(), now.UnixMicro(), d.id)
+		key, err := keepReceipt(ctx, tx, receipt)
+		if err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, columns+`last_error = null, body = 'gone', destination = $5, delivered_at = $6, receipt = $7 where id = $8`,
+			o.state(), nil, d.packets(), now.UnixMicro(), g.cfg.To.String(), now.UnixMicro(), key, d.id)
 		return err
 	}
 	_, err := tx.ExecContext(ctx, columns+`last_error = coalesce($5, last_error) where id = $6`,

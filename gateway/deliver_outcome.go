@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
 
+	"ferry/internal/identity"
 	"ferry/proto"
 )
 
@@ -18,6 +20,9 @@ const (
 	maxDelay   = 5 * time.Minute
 	// operatorDelay is for what changes only when somebody changes it.
 	operatorDelay = time.Minute
+	// maxAfter bounds how long a destination can have a gateway wait: it may know
+	// better in an hour.
+	maxAfter = time.Hour
 	// maxWords bounds an error's text in the database.
 	maxWords = 500
 )
@@ -26,7 +31,7 @@ const (
 type attempt struct {
 	name      string
 	failures  int  // in a row, before this attempt
-	matched   bool // the destination's checksum was ours, and it may have been told so
+	matched   bool // the destination may have been told that all is well: it may hold the file
 	cancelled bool // somebody asked for that
 }
 
@@ -38,7 +43,7 @@ type outcome struct {
 	delay     time.Duration // until the next attempt
 	failures  int           // in a row
 	network   bool          // nothing but the network was at fault
-	notStored bool          // the destination said that it did not keep what had matched
+	notStored bool          // the destination said that it did not keep what had been sent
 }
 
 type kind int
@@ -82,8 +87,7 @@ func judge(a attempt, err error, jitter float64) outcome {
 	case errors.Is(err, proto.ErrExists):
 		return outcome{kind: exists}
 	}
-	// What the destination refused after the checksums had matched it did not keep.
-	o := outcome{lastError: words(a, err), notStored: a.matched && errors.Is(err, proto.ErrRefused)}
+	o := outcome{lastError: words(a, err), notStored: a.matched && notKept(err)}
 	switch {
 	case a.cancelled || errors.Is(err, errCancelled):
 		o.kind, o.lastError = cancelled, ""
@@ -96,12 +100,35 @@ func judge(a attempt, err error, jitter float64) outcome {
 		o.kind, o.failure = failed, o.lastError
 	default:
 		o.kind, o.failures, o.network = postponed, a.failures+1, isNetwork(err)
-		o.delay = backOff(o.failures, jitter)
-		if errors.Is(err, proto.ErrNameTaken) {
-			o.delay = max(o.delay, operatorDelay)
-		}
+		o.delay = max(backOff(o.failures, jitter), leastDelay(err))
 	}
 	return o
+}
+
+// isAny reports whether err is one of these.
+func isAny(err error, these ...error) bool {
+	return slices.ContainsFunc(these, func(e error) bool { return errors.Is(err, e) })
+}
+
+// leastDelay is what the destination, or the kind of error, wants waited for.
+func leastDelay(err error) (d time.Duration) {
+	if after, ok := proto.RetryAfter(err); ok {
+		d = min(after, maxAfter)
+	}
+	if isAny(err, proto.ErrNameTaken, proto.ErrUnauthorized, proto.ErrRevoked, proto.ErrPin, identity.ErrUnusable) {
+		d = max(d, operatorDelay)
+	}
+	return d
+}
+
+// notKept reports whether the destination said that it did not keep the file.
+// One that only ends the session says nothing of what was sent in it.
+func notKept(err error) bool {
+	if isAny(err, proto.ErrStopping, proto.ErrRevoked, proto.ErrUnauthorized) {
+		return false
+	}
+	_, refused := errors.AsType[*proto.RefusedError](err)
+	return refused || isAny(err, proto.ErrRefused, proto.ErrChecksum)
 }
 
 // existing decides what it means that the destination has a file of the name.
@@ -134,16 +161,11 @@ func backOff(failures int, jitter float64) time.Duration {
 }
 
 // isNetwork reports whether err is none that the destination, or this gateway,
-// decided on.
+// decided on. A destination that is shutting down is about to be out of reach.
 func isNetwork(err error) bool {
-	for _, other := range []error{
-		proto.ErrRefused, proto.ErrNameTaken, proto.ErrUnknownClient, proto.ErrChecksum, proto.ErrProtocol,
-	} {
-		if errors.Is(err, other) {
-			return false
-		}
-	}
-	return !isOurs(err)
+	return errors.Is(err, proto.ErrStopping) || !isOurs(err) &&
+		!isAny(err, proto.ErrRefused, proto.ErrNameTaken, proto.ErrUnknownClient, proto.ErrUnauthorized, proto.ErrRevoked,
+			proto.ErrPin, proto.ErrChecksum, proto.ErrProtocol, identity.ErrUnusable)
 }
 
 // isOurs reports whether err is about this machine's files: its text may have
@@ -160,8 +182,8 @@ func isOurs(err error) bool {
 // and what to do.
 func words(a attempt, err error) string {
 	s := reason(err)
-	if a.matched && !errors.Is(err, proto.ErrRefused) {
-		s += ". The checksums had matched before that, so the destination may hold the file; the next attempt finds out"
+	if a.matched && !notKept(err) {
+		s += ". All had been sent before that, so the destination may hold the file; the next attempt finds out"
 	}
 	return s
 }
@@ -171,18 +193,78 @@ func reason(err error) string {
 	case errors.Is(err, proto.ErrSource):
 		return "the bytes kept here could not be read, or are not those that came in any more: send the file again"
 	case errors.Is(err, proto.ErrTooLarge):
-		return "the file is larger than the destination's protocol can carry: split it"
+		return "the file is larger than the destination takes" + said(err) + ": split it"
 	case errors.Is(err, proto.ErrName):
-		return "the destination cannot take a file of that name: send it under another one"
-	case errors.Is(err, proto.ErrNameTaken):
-		return "another client is registered at the destination under this gateway's name: " +
-			"its operator has to give the gateway another name, or its old identity back"
+		return "the destination cannot take a file of that name" + said(err) + ": send it under another one"
 	case errors.Is(err, proto.ErrChecksum):
 		return "the destination's checksum differed from ours each time the file was sent"
-	case errors.Is(err, proto.ErrRefused):
-		return "the destination refused, without a reason: it may be out of room"
-	case isOurs(err):
+	}
+	if s := operatorReason(err); s != "" {
+		return s
+	}
+	if errors.Is(err, proto.ErrRefused) {
+		return refusalReason(err)
+	}
+	if isOurs(err) {
 		return "the gateway could not use its own files: see its log"
+	}
+	return clip(err.Error())
+}
+
+// operatorReason is for what somebody has to do something about, "" for what
+// may pass by itself.
+func operatorReason(err error) string {
+	switch {
+	case errors.Is(err, proto.ErrNameTaken):
+		return "another client is registered at the destination under this gateway's name: " +
+			"its operator has to give the gateway another name, or its old identity back, or a join token for that name"
+	case errors.Is(err, proto.ErrRevoked):
+		return "the destination's operator has revoked this gateway, and alone can take that back"
+	case errors.Is(err, proto.ErrUnauthorized):
+		return "the destination does not let this gateway in: " + told(err) +
+			". Its operator can make a join token (ferry server token create); start the gateway with it (--join)"
+	case errors.Is(err, proto.ErrPin):
+		return "nothing was sent: " + told(err) +
+			". Have its operator say which pin is right (ferry server fingerprint), and start the gateway with that one in --to; if it was right before, somebody may be in between"
+	case errors.Is(err, identity.ErrUnusable):
+		return told(err)
+	}
+	return ""
+}
+
+// refusalReason is for what the destination did not want.
+func refusalReason(err error) string {
+	var s string
+	switch {
+	case errors.Is(err, proto.ErrQuota):
+		s = "the destination keeps no more for this gateway until there is room in its quota"
+	case errors.Is(err, proto.ErrNoRoom):
+		s = "the destination's disk is full: its operator has to make room"
+	case errors.Is(err, proto.ErrBusy):
+		s = "the destination has too much to do just now"
+	case errors.Is(err, proto.ErrStopping):
+		s = "the destination is shutting down"
+	case said(err) != "":
+		s = "the destination refused"
+	default:
+		return "the destination refused, without a reason: it may be out of room"
+	}
+	return s + said(err)
+}
+
+// said is what the destination said of its refusal, in brackets; "" if nothing.
+func said(err error) string {
+	if e, ok := errors.AsType[*proto.RefusedError](err); ok && e.Words != "" {
+		return " (" + clip(e.Words) + ")"
+	}
+	return ""
+}
+
+// told is an error's text without the file and the destination before it:
+// whoever reads it sees both beside it.
+func told(err error) string {
+	if inner := errors.Unwrap(err); inner != nil && strings.HasPrefix(err.Error(), "send ") {
+		err = inner
 	}
 	return clip(err.Error())
 }

@@ -46,6 +46,19 @@ func TestOutcomes(t *testing.T) {
 		{"protocol", fails(proto.ErrProtocol), StateWaiting, "protocol violation", time.Second},
 		{"client name taken", fails(proto.ErrNameTaken), StateWaiting, "another client is registered", time.Minute},
 		{"identity not saved", fails(secretPath), StateWaiting, "see its log", time.Second},
+		{"refused in words", fails(&proto.RefusedError{Words: "no\x1b"}), StateWaiting, "refused (no\x1b)", time.Second},
+		{"quota", fails(&proto.RefusedError{Why: proto.ErrQuota, Words: "10 GB", After: time.Minute}), StateWaiting, "quota (10 GB)", time.Minute},
+		{"no room", fails(&proto.RefusedError{Why: proto.ErrNoRoom}), StateWaiting, "disk is full", time.Second},
+		{"busy", fails(&proto.RefusedError{Why: proto.ErrBusy, After: time.Millisecond}), StateWaiting, "too much to do", time.Second},
+		{"busy for long", fails(&proto.RefusedError{Why: proto.ErrBusy, After: 1000 * time.Hour}), StateWaiting, "too much to do", time.Hour},
+		{"stopping", fails(&proto.RefusedError{Why: proto.ErrStopping, After: 5 * time.Second}), StateWaiting, "shutting down", 5 * time.Second},
+		{"unauthorised", fails(&proto.RefusedError{Why: proto.ErrUnauthorized, Words: "the token is used up"}), StateWaiting, "the token is used up. Its operator can make", time.Minute},
+		{"revoked", fails(&proto.RefusedError{Why: proto.ErrRevoked}), StateWaiting, "has revoked this gateway", time.Minute},
+		{"another server", fails(fmt.Errorf("%w: it has the key A, and B is expected", proto.ErrPin)), StateWaiting, "nothing was sent: the server is not known: it has the key A", time.Minute},
+		{"identity readable by others", fails(fmt.Errorf("%w: make it 0600", identity.ErrUnusable)), StateWaiting, "0600", time.Minute},
+		{"too large for its operator", fails(&proto.RefusedError{Why: proto.ErrTooLarge, Words: "1 GB"}), StateFailed, "(1 GB): split it", 0},
+		{"name not for its operator", fails(&proto.RefusedError{Why: proto.ErrName, Words: "no folders"}), StateFailed, "(no folders): send it", 0},
+		{"other content", fails(&proto.ExistsError{Sum: proto.Sum{SHA256: [32]byte{0xab, 0xcd}}}), StateFailed, "abcd0000", 0},
 		{"lost answer", loses, StateWaiting, "may hold the file", time.Second},
 	}
 	for _, c := range cases {
@@ -305,7 +318,7 @@ func TestWorkers(t *testing.T) {
 	for _, c := range []struct {
 		to            string
 		workers, want int
-	}{{"v3://127.0.0.1:1?window=64", 0, 4}, {"v3://127.0.0.1:1?window=64", 2, 2}, {"v3://127.0.0.1:1?window=64", 100, 8}, {"v3://127.0.0.1:1", 4, 1}} {
+	}{{"v4://127.0.0.1:1", 0, 32}, {"v4://127.0.0.1:1", 5, 5}, {"v3://127.0.0.1:1?window=64", 0, 4}, {"v3://127.0.0.1:1?window=64", 2, 2}, {"v3://127.0.0.1:1?window=64", 100, 8}, {"v3://127.0.0.1:1", 4, 1}} {
 		t.Run(fmt.Sprintf("%d to %s", c.workers, c.to), func(t *testing.T) {
 			r := newRemote()
 			g := openCore(t, t.TempDir(), r, func(cfg *Config, _ *parts) { cfg.Workers, cfg.To = c.workers, destination(t, c.to) })

@@ -25,9 +25,10 @@ type fakeCore struct {
 	fail  map[string]error // by the name of the method; a panic for errPanic
 	began chan struct{}    // gets a value when add begins, if not nil
 
-	mu   sync.Mutex
-	kept []Upload // oldest first; guarded by mu
-	lost []string // names that were added and not committed; guarded by mu
+	mu        sync.Mutex
+	kept      []Upload             // oldest first; guarded by mu
+	envelopes map[ulid.ULID][]byte // guarded by mu
+	lost      []string             // names that were added and not committed; guarded by mu
 }
 
 var errPanic = errors.New("panic")
@@ -109,6 +110,16 @@ func (c *fakeCore) retry(_ context.Context, id ulid.ULID) (Upload, error) {
 	}
 	c.kept[i].State = StateQueued
 	return c.kept[i], nil
+}
+
+func (c *fakeCore) receipt(ctx context.Context, id ulid.ULID) (Upload, []byte, error) {
+	if err := c.fails("receipt"); err != nil {
+		return Upload{}, nil, err
+	}
+	u, err := c.get(ctx, id)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return u, c.envelopes[id], err
 }
 
 func (c *fakeCore) ready(context.Context) error { return c.fails("ready") }

@@ -28,18 +28,25 @@ import (
 
 // Config says what a Gateway works with; zero values mean the defaults stated.
 type Config struct {
-	Data    string            // folder of its own; required
-	To      proto.Destination // required
-	Name    proto.ClientName  // under which it registers at the destination; required
-	Workers int               // deliveries at once: 4, and never more than To.Parallel
-	Grace   time.Duration     // what running requests and deliveries get at shutdown: 30 s
-	Log     *slog.Logger      // nothing is logged if nil
-	Version string            // shown by /healthz
+	Data string            // folder of its own; required
+	To   proto.Destination // required
+	Name proto.ClientName  // under which it registers at the destination; required
+	Join string            // the token to register with, if the destination wants one
+	// Workers is how many deliveries run at once, never more than To.Parallel: 32
+	// to a destination that copes with many, else 4.
+	Workers int
+	Grace   time.Duration // what running requests and deliveries get at shutdown: 30 s
+	Log     *slog.Logger  // nothing is logged if nil
+	Version string        // shown by /healthz
 }
 
 const (
 	defaultWorkers = 4
-	defaultGrace   = 30 * time.Second
+	// manyWorkers keep a destination's group commits full with small files, and
+	// let them pass large ones, of which the client sends a few at a time: a
+	// worker costs memory only for what is sent.
+	manyWorkers  = 32
+	defaultGrace = 30 * time.Second
 	// defaultReserve is the room that uploads leave on the disk, so that what
 	// happens to those that are kept can be recorded.
 	defaultReserve = 8 << 20
@@ -115,7 +122,11 @@ func openWith(ctx context.Context, cfg Config, p parts) (_ *Gateway, err error) 
 		return nil, errors.New("no name to register under is configured")
 	}
 	cfg.Grace = cmp.Or(cfg.Grace, defaultGrace)
-	cfg.Workers = min(cmp.Or(cfg.Workers, defaultWorkers), cfg.To.Parallel())
+	usual := defaultWorkers
+	if cfg.To.Parallel() >= manyWorkers {
+		usual = manyWorkers
+	}
+	cfg.Workers = min(cmp.Or(cfg.Workers, usual), cfg.To.Parallel())
 	if cfg.Workers < 1 {
 		return nil, fmt.Errorf("%d workers: want at least 1", cfg.Workers)
 	}
@@ -143,7 +154,7 @@ func openWith(ctx context.Context, cfg Config, p parts) (_ *Gateway, err error) 
 	if p.sender != nil {
 		g.sender = p.sender(g.keys)
 	} else {
-		g.sender = proto.NewClient(proto.ClientConfig{To: cfg.To, Name: cfg.Name, Keyring: g.keys})
+		g.sender = proto.NewClient(proto.ClientConfig{To: cfg.To, Name: cfg.Name, Keyring: g.keys, Join: cfg.Join})
 	}
 	return g, nil
 }

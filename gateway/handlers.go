@@ -97,7 +97,7 @@ func (a *httpAPI) postRaw(x *exchange, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	x.Header().Set("Location", address(kept[0]))
+	x.Header().Set("Location", kept[0].address())
 	x.json(http.StatusAccepted, "application/json", kept[0])
 	return nil
 }
@@ -122,12 +122,10 @@ func (a *httpAPI) postForm(x *exchange, r *http.Request, boundary string) error 
 		x.WriteHeader(http.StatusSeeOther)
 		return nil
 	}
-	x.Header().Set("Location", address(kept[0]))
+	x.Header().Set("Location", kept[0].address())
 	x.json(http.StatusAccepted, "application/json", uploadList{kept})
 	return nil
 }
-
-func address(u Upload) string { return "/uploads/" + u.ID.String() }
 
 // isNavigation reports whether a browser sent the form by itself, and shows
 // what it is answered.

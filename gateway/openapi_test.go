@@ -88,7 +88,7 @@ func conforms(doc *openapi3.T, r *http.Request, rec *recording) error {
 			return fmt.Errorf("the header field %s has no schema", name)
 		}
 	}
-	for _, name := range []string{"Location", "Link", "Retry-After", "ETag"} {
+	for _, name := range []string{"Location", "Link", "Retry-After", "ETag", "Content-Disposition"} {
 		if h.Get(name) != "" && ref.Value.Headers[name] == nil {
 			return fmt.Errorf("the header field %s is not described", name)
 		}
@@ -116,8 +116,12 @@ func validate(schema *openapi3.SchemaRef, h http.Header, mediaType string, body 
 	}
 	var value any = string(body)
 	if strings.HasSuffix(mediaType, "json") {
-		if got := h.Get("Cache-Control"); got != "no-store" {
-			return fmt.Errorf("Cache-Control is %q, want no-store", got)
+		want := "no-store"
+		if h.Get("ETag") != "" {
+			want = "no-cache"
+		}
+		if got := h.Get("Cache-Control"); got != want {
+			return fmt.Errorf("Cache-Control is %q, want %s", got, want)
 		}
 		if err := json.Unmarshal(body, &value); err != nil {
 			return err
@@ -251,7 +255,7 @@ func TestProblemsAreDescribed(t *testing.T) {
 		}
 	}
 	for _, k := range []problemKind{
-		kindParameter, kindName, kindForm, kindNoFile, kindIncomplete, kindOrigin, kindNotFound, kindMethod, kindSlow, kindState, kindCancelled,
+		kindParameter, kindName, kindForm, kindNoFile, kindIncomplete, kindOrigin, kindNotFound, kindNoReceipt, kindMethod, kindSlow, kindState, kindCancelled,
 		kindLength, kindTooLarge, kindTooMany, kindEncoding, kindHost, kindHeader, kindInternal, kindBusy, kindStopping, kindNotReady, kindFull,
 	} {
 		if !described[strconv.Itoa(k.status)] {

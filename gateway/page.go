@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"io/fs"
+	"mime"
 	"net/http"
 	"path"
 	"strconv"
@@ -25,11 +26,13 @@ var mediaTypes = map[string]string{
 	".yaml": "application/yaml",
 }
 
-// A static is a file that is part of the program.
+// A static is content that is small and does not change, such as a file that is
+// part of the program.
 type static struct {
 	content   []byte
 	mediaType string
 	etag      string
+	saveAs    string // the name for who keeps it; "" if it is to be shown
 }
 
 // staticFiles are the page's files by the paths of their URLs.
@@ -52,12 +55,16 @@ func staticFiles() map[string]static {
 }
 
 func newStatic(name string, content []byte) static {
-	sum := sha256.Sum256(content)
 	mediaType, ok := mediaTypes[path.Ext(name)]
 	if !ok {
 		mediaType = "application/octet-stream"
 	}
-	return static{content, mediaType, `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`}
+	return static{content: content, mediaType: mediaType, etag: entityTag(content)}
+}
+
+func entityTag(content []byte) string {
+	sum := sha256.Sum256(content)
+	return `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
 }
 
 // serve lets browsers keep the file and ask each time whether it is still the
@@ -72,6 +79,9 @@ func (f static) serve(x *exchange, r *http.Request) error {
 		return nil
 	}
 	h.Set("Content-Type", f.mediaType)
+	if f.saveAs != "" {
+		h.Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": f.saveAs}))
+	}
 	h.Set("Content-Length", strconv.Itoa(len(f.content)))
 	x.write(f.content)
 	return nil

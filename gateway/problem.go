@@ -50,6 +50,7 @@ var (
 	kindIncomplete = problemKind{"incomplete", http.StatusBadRequest, "The request's body did not arrive whole"}
 	kindOrigin     = problemKind{"origin", http.StatusForbidden, "Other sites must not use this gateway"}
 	kindNotFound   = problemKind{"not-found", http.StatusNotFound, "There is nothing at this address"}
+	kindNoReceipt  = problemKind{"no-receipt", http.StatusNotFound, "The upload has no receipt"}
 	kindMethod     = problemKind{"method", http.StatusMethodNotAllowed, "The method is not possible at this address"}
 	kindSlow       = problemKind{"slow", http.StatusRequestTimeout, "The request's body came too slowly"}
 	kindState      = problemKind{"state", http.StatusConflict, "Not possible as the upload stands"}
@@ -165,7 +166,7 @@ func (a *httpAPI) fail(x *exchange, r *http.Request, err error) {
 	f := a.explain(r, err)
 	x.err = err
 	h := x.Header()
-	for _, k := range []string{"Location", "Link", "ETag", "Last-Modified", "Content-Length"} {
+	for _, k := range []string{"Location", "Link", "ETag", "Last-Modified", "Content-Length", "Content-Disposition"} {
 		h.Del(k)
 	}
 	if !x.body.ended {

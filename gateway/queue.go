@@ -73,7 +73,7 @@ func claimDue(ctx context.Context, tx *sql.Tx, now time.Time) (c claim, next tim
 		return claim{}, time.Time{}, fmt.Errorf("claim: %w", err)
 	}
 	copy(sum.SHA256[:], sha)
-	c.offer = proto.Offer{Size: sum.Size, Sum: &sum}
+	c.offer = proto.Offer{ID: proto.TransferID(c.id), Size: sum.Size, Sum: &sum}
 	if c.offer.Name, err = proto.ParseFileName(name); err != nil {
 		return claim{}, time.Time{}, fmt.Errorf("claim: internal error: %w", err) // it was one when it came in
 	}

@@ -15,7 +15,7 @@ const cancelWait = 5 * time.Second
 
 // mayBeStored is kept as the last error of an upload that was cancelled when it
 // could not be known any more whether it had been delivered.
-const mayBeStored = "cancelled after the checksums had matched and no acknowledgement had come: the destination may hold the file"
+const mayBeStored = "cancelled when all had been sent and no acknowledgement had come: the destination may hold the file"
 
 // remove cancels an upload that is not final, or forgets one that is. It
 // returns what the upload is now; gone is true if it was forgotten. Cancelling
@@ -125,10 +125,11 @@ func forget(ctx context.Context, tx *sql.Tx, id ulid.ULID) (file bool, err error
 		return false, err
 	}
 	var body string
-	if err := tx.QueryRowContext(ctx, "delete from uploads where id = $1 returning body", id).Scan(&body); err != nil {
+	var receipt []byte
+	if err := tx.QueryRowContext(ctx, "delete from uploads where id = $1 returning body, receipt", id).Scan(&body, &receipt); err != nil {
 		return false, fmt.Errorf("forget upload: %w", err)
 	}
-	return body == bodyFile, nil
+	return body == bodyFile, dropReceipt(ctx, tx, receipt)
 }
 
 // retry queues a failed, cancelled or waiting upload again, at once. It

@@ -31,6 +31,7 @@ type uploads interface {
 	list(ctx context.Context, before ulid.ULID, limit int) ([]Upload, error)
 	remove(ctx context.Context, id ulid.ULID) (u Upload, gone bool, err error)
 	retry(ctx context.Context, id ulid.ULID) (Upload, error)
+	receipt(ctx context.Context, id ulid.ULID) (u Upload, envelope []byte, err error)
 	ready(ctx context.Context) error
 }
 
@@ -100,6 +101,7 @@ func (a *httpAPI) routes() *chi.Mux {
 	a.get(m, "/uploads/{id}", a.getUpload)
 	m.Delete("/uploads/{id}", a.serve(a.deleteUpload))
 	m.Post("/uploads/{id}/retry", a.serve(a.retryUpload))
+	a.get(m, "/uploads/{id}"+receiptPath, a.getReceipt)
 	a.get(m, "/healthz", a.health)
 	a.get(m, "/readyz", a.readiness)
 	a.get(m, "/openapi.yaml", a.getDescription)

@@ -46,7 +46,7 @@ func openStore(ctx context.Context, data string) (*sqldb.DB, error) {
 }
 
 const selectUploads = `select u.id, u.name, u.size, u.sha256, u.cksum, u.state, u.attempts, u.packets,
-	u.last_error, u.error, u.destination, u.created_at, u.updated_at, u.delivered_at, j.due_at
+	u.last_error, u.error, u.destination, u.created_at, u.updated_at, u.delivered_at, u.receipt is not null, j.due_at
 	from uploads u left join jobs j on j.upload = u.id `
 
 const selectOne = selectUploads + "where u.id = $1"
@@ -99,9 +99,10 @@ func (g *Gateway) scan(row interface{ Scan(...any) error }) (Upload, error) {
 		delivered, due     sql.Null[int64]
 		lastError, failure sql.Null[string]
 		destination        sql.Null[string]
+		receipt            bool
 	)
 	if err := row.Scan(&u.ID, &u.Name, &size, &sum, &cksum, &u.State, &u.Attempts.Count, &packets,
-		&lastError, &failure, &destination, &created, &updated, &delivered, &due); err != nil {
+		&lastError, &failure, &destination, &created, &updated, &delivered, &receipt, &due); err != nil {
 		return Upload{}, err
 	}
 	digits := hex.EncodeToString(sum)
@@ -126,6 +127,9 @@ func (g *Gateway) scan(row interface{ Scan(...any) error }) (Upload, error) {
 	u.CreatedAt, u.UpdatedAt = fromMicro(created), fromMicro(updated)
 	if delivered.Valid {
 		u.DeliveredAt = new(fromMicro(delivered.V))
+	}
+	if receipt {
+		u.Receipt = new(u.address() + receiptPath)
 	}
 	return u, nil
 }

@@ -39,8 +39,12 @@ type Upload struct {
 	CreatedAt   time.Time    `json:"created_at"`
 	UpdatedAt   time.Time    `json:"updated_at"`
 	DeliveredAt *time.Time   `json:"delivered_at"`
-	Error       *string      `json:"error"` // why it failed, in words; null unless failed
+	Receipt     *string      `json:"receipt"` // where the destination's receipt is; null if there is none
+	Error       *string      `json:"error"`   // why it failed, in words; null unless failed
 }
+
+// address is where the API has it.
+func (u *Upload) address() string { return "/uploads/" + u.ID.String() }
 
 // Progress counts what the destination has acknowledged; while an upload is
 // receiving, what came in.

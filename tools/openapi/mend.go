@@ -136,7 +136,9 @@ func mendOperation(item object, method string) error {
 			if err != nil {
 				return err
 			}
-			r["content"] = object{problemType: content["application/json"]}
+			for _, said := range content { // under the type of what is hoped for
+				r["content"] = object{problemType: said}
+			}
 		}
 		headers, _ := r["headers"].(object)
 		if headers == nil {

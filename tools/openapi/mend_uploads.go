@@ -44,7 +44,7 @@ const queued = `{
 	"attempts": {"count": 0, "last_error": null, "next_at": null},
 	"sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", "cksum": 3076352578,
 	"destination": "v3://127.0.0.1:1256?window=64",
-	"created_at": "2026-03-14T15:09:26.535897Z", "updated_at": "2026-03-14T15:09:26.535897Z", "delivered_at": null, "error": null
+	"created_at": "2026-03-14T15:09:26.535897Z", "updated_at": "2026-03-14T15:09:26.535897Z", "delivered_at": null, "receipt": null, "error": null
 }`
 
 // mendUploads says of POST /uploads what Swagger 2.0 cannot.
