@@ -30,11 +30,14 @@ const (
 // known by. It comes from [ParseServerIdentity]; however it is printed, it shows
 // its pin alone.
 type ServerIdentity struct {
-	pin Pin
-	// held has the private key. It is a pointer so that fmt does not walk into
-	// it even where it stands in a field that cannot be asked how to print.
-	held *tls.Certificate
+	pin  Pin
+	held *held
 }
+
+// held has the private key behind two pointers: fmt goes through one with some
+// verbs where it stands in a field that cannot be asked how to print, and never
+// through two.
+type held struct{ certificate *tls.Certificate }
 
 // NewServerIdentity makes a key of 3072 bits and a self-signed certificate, as
 // one PEM file with both: what [ParseServerIdentity] reads.
@@ -90,7 +93,7 @@ func ParseServerIdentity(certificate, key []byte) (ServerIdentity, error) {
 	if err := checkServerKey(pair.Leaf.PublicKey); err != nil {
 		return ServerIdentity{}, fmt.Errorf("server's identity: %w", err)
 	}
-	return ServerIdentity{pin: sha256.Sum256(pair.Leaf.RawSubjectPublicKeyInfo), held: &pair}, nil
+	return ServerIdentity{pin: sha256.Sum256(pair.Leaf.RawSubjectPublicKeyInfo), held: &held{&pair}}, nil
 }
 
 // checkServerKey wants a key that a server may have.
@@ -119,13 +122,13 @@ func (id ServerIdentity) Pin() Pin { return id.pin }
 func (id ServerIdentity) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, id.pin.String()) }
 
 // certificate is what TLS presents and proves.
-func (id ServerIdentity) certificate() tls.Certificate { return *id.held }
+func (id ServerIdentity) certificate() tls.Certificate { return *id.held.certificate }
 
 // signer is the private key, which is one of those that checkServerKey takes.
 func (id ServerIdentity) signer() crypto.Signer {
-	return id.held.PrivateKey.(crypto.Signer) //nolint:forcetypeassert // X509KeyPair returns no other
+	return id.held.certificate.PrivateKey.(crypto.Signer) //nolint:forcetypeassert // X509KeyPair returns no other
 }
 
 // serverKey is the public key, as SubjectPublicKeyInfo in DER: what the pin is
 // the SHA-256 of.
-func (id ServerIdentity) serverKey() []byte { return id.held.Leaf.RawSubjectPublicKeyInfo }
+func (id ServerIdentity) serverKey() []byte { return id.held.certificate.Leaf.RawSubjectPublicKeyInfo }

@@ -317,7 +317,10 @@ func TestServerIdentityHidesItsKey(t *testing.T) {
 		var log bytes.Buffer
 		slog.New(slog.NewTextHandler(&log, nil)).Info("start", "identity", m.identity)
 		slog.New(slog.NewJSONHandler(&log, nil)).Info("start", "identity", m.identity)
-		shown := fmt.Sprintf("%v %+v %#v %x", within, within, within, within) + log.String()
+		shown := log.String()
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%t"} {
+			shown += fmt.Sprintf(verb, within) + fmt.Sprintf(verb, &within)
+		}
 		for _, secret := range secretsOf(t, m.key) {
 			if strings.Contains(shown, secret) {
 				t.Errorf("%s: the key is in %.500s", k.name, shown)

@@ -141,7 +141,7 @@ const epochMessages = 1 << 24
 // A chain is the keys of a direction, one after another, and how many messages
 // have been sealed or opened.
 type chain struct {
-	key     Key
+	key     *Key // fmt goes through one pointer with some verbs, and never through two
 	aead    cipher.AEAD
 	counter uint64
 	epoch   uint64 // messages under one key
@@ -152,7 +152,7 @@ func newChain(k Key, epoch uint64) (*chain, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &chain{key: k, aead: aead, epoch: epoch}, nil
+	return &chain{key: &k, aead: aead, epoch: epoch}, nil
 }
 
 func newAEAD(k Key) (cipher.AEAD, error) {
@@ -174,7 +174,7 @@ func (c *chain) next() (cipher.AEAD, uint64, error) {
 		if err != nil {
 			return nil, 0, err
 		}
-		c.key, c.aead = k, aead
+		c.key, c.aead = &k, aead
 	}
 	n := c.counter
 	c.counter++
