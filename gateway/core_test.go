@@ -487,20 +487,23 @@ func (c *core) await(id ulid.ULID, want State) Upload {
 	}
 }
 
-// awaitInTime moves the clock until an upload is in a state, and there is no
-// other to stay in.
+// awaitInTime moves the clock to an upload's next attempt until it is in a
+// state.
 func (c *core) awaitInTime(id ulid.ULID, want State) Upload {
 	c.t.Helper()
-	for limit := time.Now().Add(patience); ; {
+	for limit := time.After(patience); ; {
 		u := c.see(id)
-		switch {
-		case u.State == want:
+		if u.State == want {
 			return u
-		case u.State == StateFailed || time.Now().After(limit):
+		}
+		if next := u.Attempts.NextAt; next != nil && next.After(c.now()) {
+			c.time.advance(next.Sub(c.now()))
+		}
+		select {
+		case <-c.events.more:
+		case <-limit:
 			c.t.Fatalf("upload %s is %s, want %s: %v", u.Name, u.State, want, *orEmpty(u.Attempts.LastError))
 		}
-		c.time.advance(maxDelay)
-		time.Sleep(time.Millisecond) // an attempt may be about to end, or to begin
 	}
 }
 

@@ -16,6 +16,7 @@
  * @property {string} created_at
  * @property {string} updated_at
  * @property {string | null} delivered_at
+ * @property {string | null} receipt
  * @property {string | null} error
  */
 
@@ -74,6 +75,12 @@ export async function retry(id) {
   const answer = await ask("POST", one(id, "/retry"));
   return answer.json();
 }
+
+/**
+ * The address of an upload's receipt, for people; "" if it has none.
+ * @param {Upload} upload
+ */
+export const receipt = (upload) => (upload.receipt === null ? "" : one(upload.id, "/receipt").href);
 
 /**
  * Sends a file. It resolves once the gateway holds it durably; aborting signal

@@ -2,7 +2,7 @@
 // Rows are kept and changed in place, so that focus, selection and opened
 // details stay where they are. Names and messages only ever become text.
 
-import { address } from "./api.js";
+import { address, receipt } from "./api.js";
 import * as words from "./words.js";
 
 /**
@@ -30,6 +30,7 @@ import * as words from "./words.js";
  * @property {string} state
  * @property {string[]} facts
  * @property {string} exact when that was, or ""
+ * @property {string} receipt its address, or ""
  * @property {string} reason
  * @property {[number, number] | null} received of how much, or null
  * @property {[number, number] | null} delivered of how much, or null
@@ -87,6 +88,7 @@ class Row {
     this.names = this.node.querySelectorAll(".of");
     this.state = find(copy, ".state strong", HTMLElement);
     this.facts = find(copy, ".facts", HTMLElement);
+    this.receipt = find(copy, ".receipt", HTMLAnchorElement);
     this.reason = find(copy, ".reason", HTMLElement);
     this.bars = find(copy, ".bars", HTMLElement);
     this.in = find(copy, ".in", HTMLProgressElement);
@@ -113,6 +115,8 @@ class Row {
     setText(this.state, item.state);
     setText(this.facts, item.facts.join(" · "));
     if (this.facts.title !== item.exact) this.facts.title = item.exact;
+    if (item.receipt !== "" && this.receipt.href !== item.receipt) this.receipt.href = item.receipt;
+    this.receipt.hidden = item.receipt === "";
     setText(this.reason, item.reason);
     this.reason.hidden = item.reason === "";
     this.bars.hidden = item.received === null && item.delivered === null;
@@ -249,6 +253,7 @@ export class View {
       state: problem ? "Not sent" : send.running ? "Receiving" : "Next",
       facts: [problem ? (send.hopeless ? "" : total) : send.running ? `${words.size(Math.min(send.sent, file.size))} of ${total}` : total].filter(Boolean),
       exact: "",
+      receipt: "",
       reason: problem,
       received: problem ? null : [Math.min(send.sent, file.size), Math.max(file.size, 1)],
       delivered: problem ? null : [0, 1],
@@ -277,6 +282,7 @@ export class View {
       state: words.state(upload),
       facts: words.facts(upload, now),
       exact: moving ? "" : words.exact(upload.delivered_at ?? upload.updated_at),
+      receipt: receipt(upload),
       reason: state.notes.get(upload.id) ?? words.reason(upload),
       received: !moving ? null : received ? [upload.size === null ? 0 : bytes, upload.size ?? 1] : [1, 1],
       delivered: !moving ? null : received ? [0, 1] : [bytes, total_bytes],
