@@ -219,9 +219,10 @@ func (f *Folder) Lock(ctx context.Context, waiting func()) (unlock func() error,
 	}
 }
 
-// read returns a file, within maxFile and a byte, and its mode.
+// read returns a file, within maxFile and a byte, and its mode. Anything else
+// of that name is an error: to open or to read a pipe might take for ever.
 func (f *Folder) read(name string) (_ []byte, _ fs.FileMode, err error) {
-	file, err := os.Open(f.path(name))
+	file, err := os.OpenFile(f.path(name), os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -229,6 +230,9 @@ func (f *Folder) read(name string) (_ []byte, _ fs.FileMode, err error) {
 	info, err := file.Stat()
 	if err != nil {
 		return nil, 0, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, 0, &fs.PathError{Op: "read", Path: f.path(name), Err: errors.New("not a regular file")}
 	}
 	b, err := io.ReadAll(io.LimitReader(file, maxFile+1))
 	return b, info.Mode(), err

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -195,6 +196,43 @@ func TestFolderWarnsOnceOfReadableKeys(t *testing.T) {
 	want := []string{"others can read the private key; shut them out: chmod 600 " + filepath.Join(dir, "me.info") + " " + filepath.Join(dir, "priv.key")}
 	if d := cmp.Diff(want, warnings); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+// TestFolderOfOtherThings: what is no file is an error at once. Nobody writes to
+// these pipes.
+func TestFolderOfOtherThings(t *testing.T) {
+	for _, name := range []string{"transfer.info", "me.info", "priv.key"} {
+		for what, put := range map[string]func(string) error{
+			"folder": func(path string) error { return os.Mkdir(path, 0o700) },
+			"pipe":   func(path string) error { return syscall.Mkfifo(path, 0o600) },
+		} {
+			dir := copyFolder(t, "per-slice", 0o600)
+			if name == "priv.key" { // which me.info may leave the key to
+				me, err := oldclient.ParseMe(read(t, dir, "me.info"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				write(t, filepath.Join(dir, "me.info"), oldclient.Me{Name: me.Name, ID: me.ID}.Append(nil), 0o600)
+			}
+			path := filepath.Join(dir, name)
+			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				t.Fatal(err)
+			}
+			if err := put(path); err != nil {
+				t.Fatal(err)
+			}
+			folder := oldclient.NewFolder(dir, nil)
+			var err error
+			if name == "transfer.info" {
+				_, err = folder.Transfer()
+			} else {
+				_, _, err = folder.Load(t.Context())
+			}
+			if err == nil || !strings.Contains(err.Error(), name+": not a regular file") {
+				t.Errorf("%s is a %s: got %v", name, what, err)
+			}
+		}
 	}
 }
 
