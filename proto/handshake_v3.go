@@ -239,3 +239,13 @@ func (a *answerV3) unwanted() error {
 	}
 	return fmt.Errorf("%w: answer %v", ErrProtocol, a.code)
 }
+
+// CheckKeyV3 wants what a client of version 3 can be known by: its public key as
+// it sends it with 826.
+func CheckKeyV3(der []byte) error {
+	if len(der) != v3.PublicKeySize {
+		return fmt.Errorf("public key: %d bytes, want %d", len(der), v3.PublicKeySize)
+	}
+	_, err := v3.ParsePublicKeyInfo([v3.PublicKeySize]byte(der))
+	return err
+}

@@ -2,10 +2,8 @@ package server
 
 import (
 	"context"
-	"crypto/x509"
 	"database/sql"
 	"errors"
-	"fmt"
 	"io"
 	"time"
 
@@ -16,12 +14,12 @@ import (
 // ErrClientConflict: another client is on record under that id or name.
 var ErrClientConflict = errors.New("another client has that id or name")
 
-// ImportClient records a client that another server knew, so that it can
-// reconnect here. If it is on record already, nothing changes. The error is
+// ImportClient records a client that another server of version 3 knew, so that it
+// can reconnect here: a key that it could not do that with is an error. If it is on record already, nothing changes. The error is
 // [ErrClientConflict] if its id or its name is somebody else's.
 func (s *Server) ImportClient(ctx context.Context, r proto.Registration, lastSeen time.Time) error {
-	if _, err := x509.ParsePKIXPublicKey(r.PublicKey); err != nil {
-		return fmt.Errorf("public key: %w", err)
+	if err := proto.CheckKeyV3(r.PublicKey); err != nil {
+		return err
 	}
 	there, err := s.catalog.byID(ctx, r.ID)
 	if err == nil {

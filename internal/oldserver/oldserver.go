@@ -30,6 +30,10 @@ import (
 // ErrNoDatabase: there is no SQLite database with a table of clients.
 var ErrNoDatabase = errors.New("no database of an old server")
 
+// ErrNoFiles: there is no table of files. The old programs made both at once,
+// so that one of their databases is missing or damaged.
+var ErrNoFiles = errors.New("no database with a table of files")
+
 // ErrOutside: a file's path on record leads out of the folder, or nowhere.
 var ErrOutside = errors.New("its path on record is not in the folder")
 
@@ -52,18 +56,31 @@ type File struct {
 // Folder is an old server's folder.
 type Folder struct {
 	root   *os.Root
+	name   string // its own, without what is above it
 	copies string // of the databases
-	dbs    []*sql.DB
+	dbs    []database
+}
+
+// database is a copy of one of the folder's.
+type database struct {
+	*sql.DB
+	name     string
+	original fs.FileInfo
 }
 
 // Open looks for the databases in dir itself, not in folders below it. It is
-// [ErrNoDatabase] if there is none with clients.
+// [ErrNoDatabase] if there is none with clients. A file that cannot be read is
+// an error: it might be one of them.
 func Open(ctx context.Context, dir string) (_ *Folder, err error) {
+	whole, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err
 	}
-	f := &Folder{root: root}
+	f := &Folder{root: root, name: filepath.Base(whole)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, f.Close())
@@ -77,15 +94,22 @@ func Open(ctx context.Context, dir string) (_ *Folder, err error) {
 		return nil, err
 	}
 	for _, e := range entries {
-		if !e.Type().IsRegular() || !f.isDatabase(e.Name()) {
+		if !e.Type().IsRegular() {
 			continue
 		}
-		if err := f.open(e.Name()); err != nil {
-			return nil, fmt.Errorf("%s: %w", e.Name(), err)
+		is, err := f.isDatabase(e.Name())
+		if err != nil {
+			return nil, fmt.Errorf("is it one of the databases? %w", err)
+		}
+		if !is {
+			continue
+		}
+		if err := f.open(ctx, e.Name()); err != nil {
+			return nil, err
 		}
 	}
 	for _, db := range f.dbs {
-		if t, err := findTable(ctx, db, "clients", "client"); err != nil || t.name != "" {
+		if t, err := db.find(ctx, clientsNames); err != nil || t.name != "" {
 			return f, err
 		}
 	}
@@ -107,32 +131,49 @@ func (f *Folder) Close() error {
 // magic is how a SQLite database begins: https://sqlite.org/fileformat.html
 const magic = "SQLite format 3\x00"
 
-func (f *Folder) isDatabase(name string) bool {
+func (f *Folder) isDatabase(name string) (is bool, err error) {
 	file, err := f.root.Open(name)
 	if err != nil {
-		return false
+		return false, err
 	}
-	defer func() { _ = file.Close() }()
+	defer func() { err = errors.Join(err, file.Close()) }()
 	head := make([]byte, len(magic))
-	_, err = io.ReadFull(file, head)
-	return err == nil && string(head) == magic
+	n, err := io.ReadFull(file, head)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = nil
+	}
+	return string(head[:n]) == magic, err
 }
 
-// open copies a database with what SQLite keeps beside it.
-func (f *Folder) open(name string) error {
+// open copies a database with what SQLite keeps beside it, and keeps it open if
+// it has one of the tables: what clients sent may be databases, too.
+func (f *Folder) open(ctx context.Context, name string) (err error) {
 	for _, suffix := range []string{"", "-wal", "-journal"} {
 		err := f.copy(name + suffix)
 		if err != nil && (suffix == "" || !errors.Is(err, fs.ErrNotExist)) {
 			return err
 		}
 	}
-	location := url.URL{Scheme: "file", OmitHost: true, Path: filepath.Join(f.copies, name)}
-	db, err := sql.Open("sqlite3", location.String())
+	original, err := f.root.Stat(name)
 	if err != nil {
 		return err
 	}
-	f.dbs = append(f.dbs, db)
-	return nil
+	location := url.URL{Scheme: "file", OmitHost: true, Path: filepath.Join(f.copies, name)}
+	db := database{name: name, original: original}
+	if db.DB, err = sql.Open("sqlite3", location.String()); err != nil {
+		return err
+	}
+	for _, names := range [][]string{clientsNames, filesNames} {
+		t, err := db.find(ctx, names)
+		if err != nil {
+			return errors.Join(err, db.Close())
+		}
+		if t.name != "" {
+			f.dbs = append(f.dbs, db)
+			return nil
+		}
+	}
+	return db.Close()
 }
 
 func (f *Folder) copy(name string) (err error) {
@@ -160,9 +201,20 @@ func plain(name string) string {
 	return strings.ToLower(strings.NewReplacer(" ", "", "_", "", "-", "").Replace(name))
 }
 
-// findTable returns the first table that has one of the names; its name is
-// empty if there is none.
-func findTable(ctx context.Context, db *sql.DB, names ...string) (table, error) {
+// What the tables are called.
+var (
+	clientsNames = []string{"clients", "client"}
+	filesNames   = []string{"files", "file"}
+)
+
+// find returns the first table that has one of the names; its name is empty if
+// there is none.
+func (db database) find(ctx context.Context, names []string) (_ table, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("%s: %w", db.name, err)
+		}
+	}()
 	all, err := strs(ctx, db, "select name from sqlite_master where type = 'table' order by name")
 	if err != nil {
 		return table{}, err
@@ -196,7 +248,7 @@ func (t table) column(names ...string) string {
 
 func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
 
-func strs(ctx context.Context, db *sql.DB, query string, args ...any) (all []string, err error) {
+func strs(ctx context.Context, db database, query string, args ...any) (all []string, err error) {
 	rows, err := db.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, err
@@ -214,7 +266,7 @@ func strs(ctx context.Context, db *sql.DB, query string, args ...any) (all []str
 
 // Clients returns all rows of the table of clients.
 func (f *Folder) Clients(ctx context.Context) (all []Client, err error) {
-	err = f.rows(ctx, []string{"clients", "client"}, func(t table) string {
+	_, err = f.rows(ctx, clientsNames, func(t table) string {
 		return strings.Join([]string{
 			t.column("id", "uuid", "clientid"),
 			t.column("name", "username", "clientname"),
@@ -227,9 +279,10 @@ func (f *Folder) Clients(ctx context.Context) (all []Client, err error) {
 	return all, err
 }
 
-// Files returns all rows of the table of files; there may be none.
+// Files returns all rows of the table of files. It is [ErrNoFiles] if there is
+// no such table.
 func (f *Folder) Files(ctx context.Context) (all []File, err error) {
-	err = f.rows(ctx, []string{"files", "file"}, func(t table) string {
+	found, err := f.rows(ctx, filesNames, func(t table) string {
 		return strings.Join([]string{
 			t.column("id", "uuid", "clientid"),
 			t.column("filename", "name"),
@@ -239,26 +292,31 @@ func (f *Folder) Files(ctx context.Context) (all []File, err error) {
 	}, func(v []any) {
 		all = append(all, File{Client: id(v[0]), Name: text(v[1]), Path: text(v[2]), Verified: truth(v[3])})
 	})
+	if err == nil && !found {
+		err = fmt.Errorf("%w in %s: it is missing or damaged, since the old server made both tables at once", ErrNoFiles, f.root.Name())
+	}
 	return all, err
 }
 
-func (f *Folder) rows(ctx context.Context, names []string, columns func(table) string, add func([]any)) error {
+// rows reports whether there was such a table at all.
+func (f *Folder) rows(ctx context.Context, names []string, columns func(table) string, add func([]any)) (found bool, err error) {
 	for _, db := range f.dbs {
-		t, err := findTable(ctx, db, names...)
+		t, err := db.find(ctx, names)
 		if err != nil {
-			return err
+			return found, err
 		}
 		if t.name == "" {
 			continue
 		}
+		found = true
 		if err := scan(ctx, db, "select "+columns(t)+" from "+quote(t.name), add); err != nil {
-			return fmt.Errorf("table %s: %w", t.name, err)
+			return found, fmt.Errorf("%s: table %s: %w", db.name, t.name, err)
 		}
 	}
-	return nil
+	return found, nil
 }
 
-func scan(ctx context.Context, db *sql.DB, query string, add func([]any)) (err error) {
+func scan(ctx context.Context, db database, query string, add func([]any)) (err error) {
 	rows, err := db.QueryContext(ctx, query)
 	if err != nil {
 		return err
@@ -276,17 +334,36 @@ func scan(ctx context.Context, db *sql.DB, query string, add func([]any)) (err e
 
 // OpenFile opens a stored file. Its path is taken as the old program kept it,
 // with slashes or back-slashes, relative to its folder or absolute on whatever
-// machine it ran; what is found is always below the folder, else [ErrOutside].
+// machine it ran; what is found is always below the folder, and none of the
+// databases, else [ErrOutside].
 func (f *Folder) OpenFile(kept string) (*os.File, error) {
 	p := path.Clean("/" + strings.ReplaceAll(kept, `\`, "/"))[1:]
+	cut := f.name // as if p followed it
 	for p != "" {
-		if info, err := f.root.Stat(p); err == nil && info.Mode().IsRegular() { // to open anything else might take for ever
+		// In the folder itself lie port.info and more that nobody sent: a bare
+		// name is a stored file's only where the path says that it was here.
+		if (strings.Contains(p, "/") || cut == f.name) && f.isStored(p) {
 			return f.root.Open(p)
 		}
 		// An absolute path of another machine: what follows may be below here.
-		_, p, _ = strings.Cut(p, "/")
+		cut, p, _ = strings.Cut(p, "/")
 	}
 	return nil, ErrOutside
+}
+
+// isStored reports whether p may be opened: of anything but a file that might
+// take for ever.
+func (f *Folder) isStored(p string) bool {
+	info, err := f.root.Stat(p)
+	if err != nil || !info.Mode().IsRegular() {
+		return false
+	}
+	for _, db := range f.dbs {
+		if os.SameFile(info, db.original) {
+			return false
+		}
+	}
+	return true
 }
 
 // The old programs bound values as they liked; these take what was seen.

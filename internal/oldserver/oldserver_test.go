@@ -172,6 +172,97 @@ func TestPathsStayInTheFolder(t *testing.T) {
 	}
 }
 
+// TestPathsAreOfStoredFiles: what nobody sent is not taken for a file that is
+// lost, nor is a database that the server kept.
+func TestPathsAreOfStoredFiles(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "Server")
+	write(t, filepath.Join(dir, "port.info"), "1256")
+	write(t, filepath.Join(dir, "flat.txt"), "flat")
+	write(t, filepath.Join(dir, "files", "alice", "a.txt"), "a")
+	create(t, dir, "server.db", exec(`create table clients (ID blob)`))
+	create(t, dir, "files.db", exec(`create table files (ID blob)`))
+	create(t, dir, "sent.db", exec(`create table something (a)`))
+	f, err := oldserver.Open(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, path := range []string{"files/alice/port.info", "/srv/files/bob/port.info", `C:\srv\flat.txt`, "server.db", "files/server.db", "./files.db", `C:\Server\files.db`} {
+		if file, err := f.OpenFile(path); !errors.Is(err, oldserver.ErrOutside) {
+			if file != nil {
+				file.Close()
+			}
+			t.Errorf("%q: %v, want ErrOutside", path, err)
+		}
+	}
+	for path, want := range map[string]string{
+		"flat.txt": "flat", "./flat.txt": "flat", "Server/flat.txt": "flat", `C:\srv\Server\flat.txt`: "flat",
+		"alice/../files/alice/a.txt": "a", "/home/old/Server/files/alice/a.txt": "a", `D:\other\files\alice\a.txt`: "a",
+	} {
+		if got := read(t, f, path); got != want {
+			t.Errorf("%q: %q, want %q", path, got, want)
+		}
+	}
+	if got := read(t, f, "sent.db"); !strings.HasPrefix(got, "SQLite format 3") {
+		t.Errorf("a database that a client sent: %q", got)
+	}
+}
+
+// TestLostDatabase: where the table of files is gone, or cannot be read, there
+// must not seem to be none.
+func TestLostDatabase(t *testing.T) {
+	for name, damage := range map[string]struct {
+		do   func(path string) error
+		want string
+	}{
+		"missing": {os.Remove, "no database with a table of files"},
+		"empty":   {func(path string) error { return os.Truncate(path, 0) }, "no database with a table of files"},
+		"cut":     {func(path string) error { return os.Truncate(path, 100) }, "files.db: "},
+		"not sqlite": {func(path string) error {
+			return os.WriteFile(path, bytes.Repeat([]byte("?"), 8192), 0o600)
+		}, "no database with a table of files"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			create(t, dir, "clients.db", exec(`create table clients (ID blob, Name, PublicKey)`))
+			create(t, dir, "files.db", exec(`create table files (ID blob)`))
+			if err := damage.do(filepath.Join(dir, "files.db")); err != nil {
+				t.Fatal(err)
+			}
+			f, err := oldserver.Open(t.Context(), dir)
+			if err == nil {
+				_, err = f.Files(t.Context())
+				if err := f.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+			if err == nil || !strings.Contains(err.Error(), damage.want) {
+				t.Errorf("%v, want %q", err, damage.want)
+			}
+		})
+	}
+}
+
+// TestUnreadable: a file that cannot be read might be a database.
+func TestUnreadable(t *testing.T) {
+	if os.Getuid() == 0 {
+		t.Skip("root may read everything")
+	}
+	dir := t.TempDir()
+	create(t, dir, "clients.db", exec(`create table clients (ID blob)`))
+	create(t, dir, "files.db", exec(`create table files (ID blob)`))
+	if err := os.Chmod(filepath.Join(dir, "files.db"), 0); err != nil {
+		t.Fatal(err)
+	}
+	f, err := oldserver.Open(t.Context(), dir)
+	if f != nil {
+		f.Close()
+	}
+	if !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), "files.db") {
+		t.Errorf("%v, want that files.db may not be read", err)
+	}
+}
+
 func TestNoDatabase(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "server.db"), "no database at all")
