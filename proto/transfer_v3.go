@@ -51,9 +51,9 @@ type transferV3 struct {
 	received bool          // Receive was called, and gave a sum
 	used     bool          // it has ended
 	settled  chan struct{} // closed when the session may go on
-	left     bool // the client confirmed by closing its half
-	sends    int  // of the file, the one that runs included
-	acked    int  // packets of this send
+	left     bool          // the client confirmed by closing its half
+	sends    int           // of the file, the one that runs included
+	acked    int           // packets of this send
 	sum      *Summer
 }
 
