@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -246,4 +247,25 @@ func passOn(k *link, to net.Conn, err error) {
 		return
 	}
 	k.reset()
+}
+
+// A recorder notes what a client sends.
+type recorder struct {
+	inside bytes.Buffer // within TLS
+	mu     sync.Mutex
+	way    bytes.Buffer // on the network; guarded by mu
+}
+
+func (r *recorder) note(up bool, b []byte) {
+	if up {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.way.Write(b)
+	}
+}
+
+func (r *recorder) bytes() []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return bytes.Clone(r.way.Bytes())
 }

@@ -48,8 +48,8 @@ type rawV4 struct {
 	id       [v4.IDSize]byte
 	seal     *v4.Sealer // nil until it has keys
 	open     *v4.Opener
-	secrets  [][]byte // that no log may show
 	welcome  v4.Welcome
+	siege    *siegeV4      // nil: nobody takes notes
 	sent     *bytes.Buffer // what was written inside TLS, if it is to be kept
 }
 
@@ -122,6 +122,14 @@ func (a answerV4) refusal() v4.Refused {
 
 // hear returns the next answer. io.EOF means that the server has closed.
 func (r *rawV4) hear() (answerV4, error) {
+	a, err := r.next()
+	if err == nil && r.siege != nil {
+		r.siege.notes(a)
+	}
+	return a, err
+}
+
+func (r *rawV4) next() (answerV4, error) {
 	head := make([]byte, v4.HeaderSize)
 	if _, err := io.ReadFull(r.conn, head); err != nil {
 		if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -197,7 +205,9 @@ func (r *rawV4) agree(secret v4.Secret) error {
 	if err != nil {
 		return err
 	}
-	r.secrets = append(r.secrets, secret[:], toServer[:], toClient[:])
+	if r.siege != nil {
+		r.siege.hide(secret[:], toServer[:], toClient[:])
+	}
 	if r.seal, err = v4.NewSealer(toServer); err != nil {
 		return err
 	}
@@ -332,19 +342,6 @@ func join(address, name, token string) (*memberV4, error) {
 	defer r.close()
 	err = r.register(name, token, key)
 	return &memberV4{name, r.id, key}, err
-}
-
-// dial connects as the member, known and with keys.
-func (m *memberV4) dial(address string) (*rawV4, error) {
-	r, err := dialRawV4(address)
-	if err != nil {
-		return nil, err
-	}
-	if err := r.reconnect(m.id, m.name, m.key); err != nil {
-		r.close()
-		return nil, err
-	}
-	return r, nil
 }
 
 // keyring is what an honest client keeps of the member.
