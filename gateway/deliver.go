@@ -179,7 +179,7 @@ func (g *Gateway) deliver(d *delivery) {
 	g.settle(d, r.Envelope, err)
 }
 
-func (g *Gateway) send(d *delivery) (r proto.Receipt, err error) {
+func (g *Gateway) send(d *delivery) (_ proto.Receipt, err error) {
 	defer func() { // one upload's trouble must not be all others'
 		if p := recover(); p != nil {
 			g.log.Error("internal error", "upload", d.id.String(), "err", fmt.Sprint(p), "stack", string(debug.Stack()))
@@ -189,14 +189,10 @@ func (g *Gateway) send(d *delivery) (r proto.Receipt, err error) {
 	if err := d.ctx.Err(); err != nil {
 		return proto.Receipt{}, context.Cause(d.ctx)
 	}
-	r, err = g.sender.Send(d.ctx, d.offer, g.source(d), proto.Watcher{
+	return g.sender.Send(d.ctx, d.offer, g.source(d), proto.Watcher{
 		Progress: d.progressed,
 		Matched:  func(ctx context.Context) error { return g.matched(ctx, d) },
 	})
-	if errors.Is(err, proto.ErrChecksum) {
-		err = errors.Join(err, g.recheck(d))
-	}
-	return r, err
 }
 
 // source opens the upload's bytes, wherever they are, for reading from any
@@ -224,40 +220,6 @@ func (g *Gateway) source(d *delivery) proto.Source {
 type inMemory struct{ *bytes.Reader }
 
 func (inMemory) Close() error { return nil }
-
-// recheck finds out whether the bytes kept here are to blame for checksums that
-// differ: who sends a file whose sum is known need not compute it again.
-func (g *Gateway) recheck(d *delivery) (err error) {
-	src, err := g.source(d)()
-	if err != nil {
-		return fmt.Errorf("%w: %w", proto.ErrSource, err)
-	}
-	defer func() { err = errors.Join(err, src.Close()) }()
-	sum := proto.NewSummer()
-	if _, err := io.Copy(sum, untilDone{d.ctx, src}); err != nil {
-		if d.ctx.Err() != nil {
-			return context.Cause(d.ctx)
-		}
-		return fmt.Errorf("%w: %w", proto.ErrSource, err)
-	}
-	if sum.Sum() != *d.offer.Sum {
-		return fmt.Errorf("%w: its bytes have changed since they came in", proto.ErrSource)
-	}
-	return nil
-}
-
-// untilDone is a reader that ends with a context.
-type untilDone struct {
-	ctx context.Context
-	io.Reader
-}
-
-func (r untilDone) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.Reader.Read(p)
-}
 
 // matched notes durably that the destination may hold the file from now on,
 // before it is told so.

@@ -221,12 +221,12 @@ func operatorReason(err error) string {
 	case errors.Is(err, proto.ErrRevoked):
 		return "the destination's operator has revoked this gateway, and alone can take that back"
 	case errors.Is(err, proto.ErrUnauthorized):
-		return "the destination does not let this gateway in: " + told(err) +
-			". Its operator can make a join token (ferry server token create); start the gateway with it (--join)"
-	case errors.Is(err, proto.ErrPin):
-		return "nothing was sent: " + told(err) +
-			". Have its operator say which pin is right (ferry server fingerprint), and start the gateway with that one in --to; if it was right before, somebody may be in between"
-	case errors.Is(err, identity.ErrUnusable):
+		s := "the destination does not let this gateway in: " + told(err)
+		if !strings.Contains(s, "--join") { // or it says so itself
+			s += ". If its key there is another one by now, a join token lets it in again: ferry server token create there, --join here"
+		}
+		return s
+	case errors.Is(err, proto.ErrPin), errors.Is(err, identity.ErrUnusable):
 		return told(err)
 	}
 	return ""

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -231,38 +230,6 @@ func TestSourcesSeek(t *testing.T) {
 		u := g.take("f", content(1, size))
 		g.deliverAll()
 		g.await(u.ID, StateDelivered)
-	}
-}
-
-// TestChangedBytes: checksums that never agree are the gateway's fault if its
-// file is not what came in any more, and then trying again cannot help.
-func TestChangedBytes(t *testing.T) {
-	for name, c := range map[string]struct {
-		spoil func(path string) error
-		state State
-		words string
-	}{
-		"as they were": {func(string) error { return nil }, StateWaiting, "checksum differed"},
-		"one changed":  {func(path string) error { return os.WriteFile(path, []byte(content(2, large)), 0o600) }, StateFailed, "send the file again"},
-		"gone":         {os.Remove, StateFailed, "send the file again"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			dir, r := t.TempDir(), newRemote()
-			g := openCore(t, dir, r)
-			r.expect("f", fails(proto.ErrChecksum))
-			u := g.take("f", content(1, large))
-			found, err := filepath.Glob(filepath.Join(dir, "files", "*", u.ID.String()))
-			if err != nil || len(found) != 1 {
-				t.Fatalf("found %q, %v", found, err)
-			}
-			if err := c.spoil(found[0]); err != nil {
-				t.Fatal(err)
-			}
-			g.deliverAll()
-			if u = g.await(u.ID, c.state); !strings.Contains(*u.Attempts.LastError, c.words) {
-				t.Errorf("last error %q, want %q in it", *u.Attempts.LastError, c.words)
-			}
-		})
 	}
 }
 
