@@ -15,7 +15,7 @@ func fuzz[M encoder](f *testing.F, parse func([]byte) (M, error)) {
 	parser := parserOf(parse)
 	seeds := 0
 	for _, b := range knownMessages(f) {
-		if _, err := parser(b); err == nil {
+		if _, err := parser(b); err == nil && len(b) > 0 {
 			seeds++
 			f.Add(b)
 			f.Add(append(b[:len(b):len(b)], 0))
@@ -54,6 +54,11 @@ func knownMessages(tb testing.TB) [][]byte {
 	for _, g := range golden {
 		all = append(all, bytesOf(tb, g.bytes))
 	}
+	for _, c := range readManifest(tb).Conversations {
+		for _, m := range c.Messages {
+			all = append(all, bytesOf(tb, m.Payload))
+		}
+	}
 	return all
 }
 
@@ -77,7 +82,7 @@ func FuzzRotate(f *testing.F)    { fuzz(f, v4.ParseRotate) }
 // FuzzKey: a client's key that is taken can be wrapped for, or that is refused
 // with an error.
 func FuzzKey(f *testing.F) {
-	f.Add(spki(f, &someKey().PublicKey))
+	f.Add(spki(f, &clientKey(f, "client.pem").PublicKey))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		key, err := v4.ParseKey(b)
