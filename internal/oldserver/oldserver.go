@@ -411,13 +411,33 @@ var layouts = []string{
 	time.ANSIC, "02/01/2006 15:04:05", "02/01/06 15:04:05",
 }
 
+// moment is the time that v says, or zero if that is none of a calendar with
+// four digits for the year: JSON has no more.
 func moment(v any) time.Time {
+	t := parseMoment(v)
+	if y := t.UTC().Year(); y < 1 || y > 9998 { // 9999 may be over elsewhere
+		return time.Time{}
+	}
+	return t
+}
+
+// beyondSeconds is a number that counts milliseconds if it is a moment at all:
+// as seconds it is in the year 5138.
+const beyondSeconds = 100_000_000_000
+
+func parseMoment(v any) time.Time {
 	switch v := v.(type) {
 	case time.Time:
 		return v
 	case int64:
+		if v >= beyondSeconds {
+			return time.UnixMilli(v)
+		}
 		return time.Unix(v, 0)
 	case float64:
+		if !(v > -beyondSeconds && v < beyondSeconds) { // NaN is none of both
+			return time.Time{}
+		}
 		return time.UnixMicro(int64(v * 1e6))
 	}
 	s := strings.TrimSpace(text(v))

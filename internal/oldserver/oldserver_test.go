@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -260,6 +261,52 @@ func TestUnreadable(t *testing.T) {
 	}
 	if !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), "files.db") {
 		t.Errorf("%v, want that files.db may not be read", err)
+	}
+}
+
+// TestLastSeen takes moments in every form, and what is none for not known.
+func TestLastSeen(t *testing.T) {
+	none, whole := time.Time{}, time.Unix(1714979289, 0)
+	for _, c := range []struct {
+		kept any
+		want time.Time
+	}{
+		{"2024-05-06 07:08:09", seen},
+		{"2024-05-06 07:08:09.000000", seen},
+		{"2024-05-06T07:08:09", seen},
+		{"Mon May  6 07:08:09 2024", seen},
+		{"06/05/2024 07:08:09", seen},
+		{"06/05/24 07:08:09\x00", seen},
+		{int64(1714979289), whole},
+		{int64(1714979289000), whole},
+		{1714979289.0, whole},
+		{int64(-1_000_000_000_000_000), none},
+		{int64(math.MaxInt64), none},
+		{int64(math.MinInt64), none},
+		{1e300, none},
+		{math.Inf(-1), none},
+		{"once", none},
+		{"99999-01-01 00:00:00", none},
+		{nil, none},
+	} {
+		dir := t.TempDir()
+		create(t, dir, "server.db",
+			exec(`create table clients (ID blob, Name, PublicKey, LastSeen)`),
+			exec(`insert into clients values (?, 'alice', ?, ?)`, idA, key, c.kept))
+		f, err := oldserver.Open(t.Context(), dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		clients, err := f.Clients(t.Context())
+		if err != nil || len(clients) != 1 {
+			t.Fatalf("%v: %v, %v", c.kept, clients, err)
+		}
+		if got := clients[0].LastSeen; !got.Equal(c.want) {
+			t.Errorf("%v: %v, want %v", c.kept, got, c.want)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
