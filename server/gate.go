@@ -3,8 +3,10 @@ package server
 import (
 	"container/list"
 	"errors"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,7 +17,7 @@ import (
 var (
 	errConns           = errors.New("the server has as many connections as it serves")
 	errConnsPerAddress = errors.New("the address has as many connections as it may")
-	errConnsPerClient  = errors.New("the client has as many connections as it may")
+	errConnsPerClient  = &ending{"the client has as many connections as it may", proto.ErrBusy}
 	errDisplaced       = errors.New("it had not said who it is when others wanted its place")
 )
 
@@ -33,7 +35,7 @@ type gate struct {
 	running   int // visits that have not left, displaced ones included
 	total     int // visits that hold a place
 	addresses map[netip.Addr]*crowd
-	clients   map[proto.ClientID]int
+	clients   map[proto.ClientID]map[*visit]struct{}
 	strangers list.List // of *visit, that hold a place and have not said who they are, oldest first
 }
 
@@ -55,11 +57,11 @@ type visit struct {
 }
 
 func newGate(limits Limits) *gate {
-	return &gate{limits: limits, addresses: map[netip.Addr]*crowd{}, clients: map[proto.ClientID]int{}}
+	return &gate{limits: limits, addresses: map[netip.Addr]*crowd{}, clients: map[proto.ClientID]map[*visit]struct{}{}}
 }
 
-// enter gives a place to a connection, or says why not. end is called, at most
-// once, if another one gets the place. leave must follow.
+// enter gives a place to a connection, or says why not. end is called if another
+// one gets the place, or if the client is to go. leave must follow.
 func (g *gate) enter(address netip.Addr, end func(cause error)) (*visit, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -115,7 +117,8 @@ func (g *gate) free(v *visit) {
 		delete(g.addresses, v.address)
 	}
 	if v.client != nil {
-		if g.clients[*v.client]--; g.clients[*v.client] == 0 {
+		delete(g.clients[*v.client], v)
+		if len(g.clients[*v.client]) == 0 {
 			delete(g.clients, *v.client)
 		}
 	}
@@ -138,13 +141,33 @@ func (g *gate) know(v *visit, id proto.ClientID) error {
 	if !v.placed {
 		return errDisplaced
 	}
-	if g.clients[id] >= g.limits.ConnsPerClient {
+	if len(g.clients[id]) >= g.limits.ConnsPerClient {
 		return errConnsPerClient
 	}
 	g.introduce(v, g.addresses[v.address])
-	g.clients[id]++
+	if g.clients[id] == nil {
+		g.clients[id] = map[*visit]struct{}{}
+	}
+	g.clients[id][v] = struct{}{}
 	v.client = &id
 	return nil
+}
+
+// present returns the clients that have connections.
+func (g *gate) present() []proto.ClientID {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Collect(maps.Keys(g.clients))
+}
+
+// cut ends the connections of a client and returns how many there were.
+func (g *gate) cut(id proto.ClientID, cause error) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for v := range g.clients[id] {
+		v.end(cause)
+	}
+	return len(g.clients[id])
 }
 
 // leave ends a visit.

@@ -21,7 +21,7 @@ func (s *Server) ImportClient(ctx context.Context, r proto.Registration, lastSee
 	if err := proto.CheckKeyV3(r.PublicKey); err != nil {
 		return err
 	}
-	there, err := s.catalog.byID(ctx, r.ID)
+	there, _, err := s.catalog.client(ctx, "select id, name, public_key, revoked_at from clients where id = $1", r.ID[:])
 	if err == nil {
 		if there.Name == r.Name && string(there.PublicKey) == string(r.PublicKey) {
 			return nil
@@ -31,7 +31,7 @@ func (s *Server) ImportClient(ctx context.Context, r proto.Registration, lastSee
 	if !errors.Is(err, proto.ErrUnknownClient) {
 		return err
 	}
-	if err := s.catalog.register(ctx, r); err != nil {
+	if _, err := s.catalog.register(ctx, r, "", true); err != nil {
 		if errors.Is(err, proto.ErrNameTaken) {
 			return ErrClientConflict
 		}
@@ -67,7 +67,7 @@ func (s *Server) ImportFile(ctx context.Context, r proto.Registration, name prot
 	if err != nil {
 		return false, err
 	}
-	return true, s.catalog.record(ctx, r.ID, name, sum, at)
+	return true, s.catalog.record(ctx, row{client: r.ID, as: proto.Stored{Name: name, Sum: sum, At: at}})
 }
 
 // sameAs is nil if the published file adds up to sum.

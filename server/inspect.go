@@ -8,9 +8,11 @@ import (
 	"io/fs"
 	"iter"
 	"os"
-	"path/filepath"
+	"slices"
+	"syscall"
 	"time"
 
+	"ferry/internal/blob"
 	"ferry/internal/sqldb"
 	"ferry/proto"
 )
@@ -40,6 +42,7 @@ type ClientInfo struct {
 	Name         string
 	RegisteredAt time.Time
 	LastSeen     time.Time // to the minute
+	RevokedAt    time.Time // zero if the client is not revoked
 	Files        int64
 	Bytes        int64
 }
@@ -47,16 +50,19 @@ type ClientInfo struct {
 // FileInfo is a file on record.
 type FileInfo struct {
 	Client   string
-	Name     string
+	Name     string // with its folders
 	Sum      proto.Sum
 	StoredAt time.Time
+	Transfer proto.TransferID // that it came by; zero if none is known
+	Mode     fs.FileMode      // that the sender stated; 0 if it did not
+	ModTime  time.Time        // likewise; zero
 }
 
 // Clients yields the clients on record, by name. After an error it ends.
 func (i *Inspector) Clients(ctx context.Context) iter.Seq2[ClientInfo, error] {
 	return paged(func(after ClientInfo) ([]ClientInfo, error) {
 		return query(ctx, i, scanClient, `select c.id, c.name, c.registered_at, c.last_seen, c.files,
-			coalesce((select sum(size) from files where client = c.id), 0)
+			coalesce((select sum(size) from files where client = c.id), 0), coalesce(c.revoked_at, 0)
 			from clients c where c.name > $1 order by c.name limit $2`, after.Name, page)
 	})
 }
@@ -87,7 +93,7 @@ func (i *Inspector) some(ctx context.Context, client string) iter.Seq2[ClientInf
 	}
 	return func(yield func(ClientInfo, error) bool) {
 		found, err := query(ctx, i, scanClient,
-			"select id, name, registered_at, last_seen, files, 0 from clients where name = $1", client)
+			"select id, name, registered_at, last_seen, files, 0, coalesce(revoked_at, 0) from clients where name = $1", client)
 		if err == nil && len(found) == 0 {
 			err = fmt.Errorf("%w: %q", proto.ErrUnknownClient, client)
 		}
@@ -101,10 +107,12 @@ func (i *Inspector) some(ctx context.Context, client string) iter.Seq2[ClientInf
 
 func (i *Inspector) files(ctx context.Context, c ClientInfo) iter.Seq2[FileInfo, error] {
 	return paged(func(after FileInfo) ([]FileInfo, error) {
-		return query(ctx, i, scanFile(c.Name), `select name, size, cksum, sha256, stored_at
-			from files where client = $1 and name > $2 order by name limit $3`, c.ID[:], after.Name, page)
+		return query(ctx, i, scanFile(c.Name), fileColumns+
+			" from files where client = $1 and name > $2 order by name limit $3", c.ID[:], after.Name, page)
 	})
 }
+
+const fileColumns = "select name, size, cksum, sha256, stored_at, transfer, coalesce(mode, 0), mtime"
 
 // paged yields what fetch returns for the last one yielded, and so on.
 func paged[T any](fetch func(after T) ([]T, error)) iter.Seq2[T, error] {
@@ -130,9 +138,12 @@ func paged[T any](fetch func(after T) ([]T, error)) iter.Seq2[T, error] {
 
 func scanClient(rows *sql.Rows) (c ClientInfo, err error) {
 	var id []byte
-	var registered, seen int64
-	err = rows.Scan(&id, &c.Name, &registered, &seen, &c.Files, &c.Bytes)
+	var registered, seen, revoked int64
+	err = rows.Scan(&id, &c.Name, &registered, &seen, &c.Files, &c.Bytes, &revoked)
 	copy(c.ID[:], id)
+	if revoked != 0 {
+		c.RevokedAt = time.UnixMilli(revoked).UTC()
+	}
 	c.RegisteredAt, c.LastSeen = time.UnixMilli(registered).UTC(), time.UnixMilli(seen).UTC()
 	return c, err
 }
@@ -140,10 +151,16 @@ func scanClient(rows *sql.Rows) (c ClientInfo, err error) {
 func scanFile(client string) func(*sql.Rows) (FileInfo, error) {
 	return func(rows *sql.Rows) (FileInfo, error) {
 		f := FileInfo{Client: client}
-		var sha256 []byte
-		var stored int64
-		err := rows.Scan(&f.Name, &f.Sum.Size, &f.Sum.Cksum, &sha256, &stored)
+		var sha256, transfer []byte
+		var stored, mode int64
+		var mtime sql.NullInt64
+		err := rows.Scan(&f.Name, &f.Sum.Size, &f.Sum.Cksum, &sha256, &stored, &transfer, &mode, &mtime)
 		copy(f.Sum.SHA256[:], sha256)
+		copy(f.Transfer[:], transfer)
+		f.Mode = fs.FileMode(mode).Perm()
+		if mtime.Valid {
+			f.ModTime = time.Unix(0, mtime.Int64).UTC()
+		}
 		f.StoredAt = time.UnixMilli(stored).UTC()
 		return f, err
 	}
@@ -222,21 +239,21 @@ func (i *Inspector) Verify(ctx context.Context, client string) iter.Seq2[Check, 
 
 func (i *Inspector) verify(ctx context.Context, c ClientInfo) iter.Seq2[Check, error] {
 	return func(yield func(Check, error) bool) {
-		folder, err := openFolder(i.data, c.Name)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		folder, err := blob.OpenFolder(i.data, c.Name)
+		switch {
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, blob.ErrNotFolder):
+			folder = nil
+		case err != nil:
 			yield(Check{}, err)
 			return
-		}
-		if folder != nil {
+		default:
 			defer func() { _ = folder.Close() }()
 		}
-		known := map[string]struct{}{}
 		for f, err := range i.files(ctx, c) {
 			if err != nil {
 				yield(Check{}, err)
 				return
 			}
-			known[f.Name] = struct{}{}
 			if !yield(check(ctx, folder, f), context.Cause(ctx)) || ctx.Err() != nil {
 				return
 			}
@@ -244,31 +261,25 @@ func (i *Inspector) verify(ctx context.Context, c ClientInfo) iter.Seq2[Check, e
 		if folder == nil {
 			return
 		}
-		for name, err := range i.unrecorded(ctx, folder, c, known) {
-			if !yield(Check{Client: c.Name, Name: name, Problem: ErrUnrecorded}, err) || err != nil {
-				return
-			}
+		u := &unrecorded{i: i, folder: folder, client: c, yield: yield}
+		err = folder.Walk(func(name string) error { return u.file(ctx, name) })
+		if err == nil {
+			err = u.look(ctx)
+		}
+		if err != nil && !errors.Is(err, errEnough) {
+			yield(Check{}, err)
 		}
 	}
 }
 
-func openFolder(data, client string) (*os.Root, error) {
-	all, err := os.OpenRoot(filepath.Join(data, "files"))
-	if err != nil {
-		return nil, err
-	}
-	folder, err := all.OpenRoot(client)
-	return folder, errors.Join(err, all.Close())
-}
-
 // check compares one file with what is on record; folder is nil if the client
 // has none.
-func check(ctx context.Context, folder *os.Root, f FileInfo) Check {
+func check(ctx context.Context, folder *blob.Folder, f FileInfo) Check {
 	c := Check{Client: f.Client, Name: f.Name, Want: f.Sum, Problem: ErrMissing}
 	if folder == nil {
 		return c
 	}
-	switch info, err := folder.Lstat(f.Name); {
+	switch info, err := folder.Stat(f.Name); {
 	case errors.Is(err, fs.ErrNotExist):
 		return c
 	case err == nil && !info.Mode().IsRegular(): // to open it might take for ever
@@ -287,35 +298,96 @@ func check(ctx context.Context, folder *os.Root, f FileInfo) Check {
 	return c
 }
 
-// unsettled is how young a file has to be for a server to be about to record
-// it.
-const unsettled = time.Minute
+const (
+	// unsettled is how young a file has to be for a server to be about to record
+	// it.
+	unsettled = time.Minute
+	// settling is how long a server may take for that.
+	settling = 2 * time.Second
+)
 
-// unrecorded yields the names of files that are not among those known, nor have
-// been recorded since, nor may be just now.
-func (i *Inspector) unrecorded(ctx context.Context, folder *os.Root, c ClientInfo, known map[string]struct{}) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
-		entries, err := fs.ReadDir(folder.FS(), ".")
-		if err != nil {
-			yield("", err)
-			return
-		}
-		for _, e := range entries {
-			if _, ok := known[e.Name()]; ok || !e.Type().IsRegular() {
-				continue
-			}
-			info, err := folder.Lstat(e.Name())
-			if err != nil || time.Since(info.ModTime()) < unsettled {
-				continue // what is gone was never on record
-			}
-			since, err := query(ctx, i, scanFile(c.Name), `select name, size, cksum, sha256, stored_at
-				from files where client = $1 and name = $2`, c.ID[:], e.Name())
-			if len(since) > 0 {
-				continue
-			}
-			if !yield(e.Name(), err) || err != nil {
-				return
-			}
+// errEnough: nobody wants to hear more.
+var errEnough = errors.New("enough")
+
+// unrecorded finds files that are on disk and not on record, nor may be just now.
+// It holds the names of a few at a time.
+type unrecorded struct {
+	i      *Inspector
+	folder *blob.Folder
+	client ClientInfo
+	yield  func(Check, error) bool
+	names  []string // met, and not looked up yet
+}
+
+func (u *unrecorded) file(ctx context.Context, name string) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if u.names = append(u.names, name); len(u.names) < inOne {
+		return nil
+	}
+	return u.look(ctx)
+}
+
+// look looks the names up that were met.
+func (u *unrecorded) look(ctx context.Context) error {
+	left, err := u.unknown(ctx, u.names)
+	if err != nil {
+		return err
+	}
+	u.names = u.names[:0]
+	if slices.ContainsFunc(left, u.named) {
+		pause(ctx, settling)
+		if left, err = u.unknown(ctx, left); err != nil {
+			return err
 		}
 	}
+	for _, name := range left {
+		if !u.yield(Check{Client: u.client.Name, Name: name, Problem: ErrUnrecorded}, nil) {
+			return errEnough
+		}
+	}
+	return nil
+}
+
+// unknown returns those of some names that are on disk, not on record, and not
+// just written.
+func (u *unrecorded) unknown(ctx context.Context, names []string) (left []string, err error) {
+	if len(names) == 0 {
+		return nil, nil
+	}
+	args := []any{u.client.ID[:]}
+	for _, name := range names {
+		args = append(args, name)
+	}
+	there, err := query(ctx, u.i, scanFile(u.client.Name), fileColumns+
+		" from files where client = $1 and name in "+listOf(2, len(names)), args...)
+	if err != nil {
+		return nil, err
+	}
+	known := map[string]struct{}{}
+	for _, f := range there {
+		known[f.Name] = struct{}{}
+	}
+	for _, name := range names {
+		if _, ok := known[name]; ok {
+			continue
+		}
+		info, err := u.folder.Stat(name)
+		if err == nil && time.Since(info.ModTime()) >= unsettled {
+			left = append(left, name) // what is gone was never on record
+		}
+	}
+	return left, nil
+}
+
+// named reports whether a file may have got its name just now. The time of its
+// last change does not tell: that can be the sender's.
+func (u *unrecorded) named(name string) bool {
+	info, err := u.folder.Stat(name)
+	if err != nil {
+		return false
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && time.Since(time.Unix(st.Ctim.Unix())) < unsettled
 }

@@ -29,11 +29,18 @@ type Limits struct {
 	// Staged is how many bytes of files that are not complete may be held on
 	// disk in all; 64 GiB.
 	Staged int64
+	// StagedPerClient is how many of them may be one client's; 32 GiB.
+	StagedPerClient int64
+	// Unfinished is how many transfers that can go on one client may leave
+	// unfinished; 1,000.
+	Unfinished int
+	// KeepUnfinished is how long what came of such a transfer is kept for it; 24 h.
+	KeepUnfinished time.Duration
 	// Free is how many bytes of the disk are left alone: files that would use
 	// them are refused, and the catalog goes on; 64 MiB. -1 leaves nothing.
 	Free int64
-	// Files is how many files one client may store; 1,000,000. Connections that
-	// store at the same moment may pass it by their number.
+	// Files is how many files one client may store; 1,000,000. Those that are
+	// stored at the same moment may pass it by their number.
 	Files int64
 	// Clients is how many clients may register in all; 100,000.
 	Clients int64
@@ -47,6 +54,9 @@ func (l Limits) withDefaults() Limits {
 	l.Idle = cmp.Or(l.Idle, 30*time.Second)
 	l.Rate = cmp.Or(l.Rate, 1<<10)
 	l.Staged = cmp.Or(l.Staged, 64<<30)
+	l.StagedPerClient = cmp.Or(l.StagedPerClient, 32<<30)
+	l.Unfinished = cmp.Or(l.Unfinished, 1000)
+	l.KeepUnfinished = cmp.Or(l.KeepUnfinished, 24*time.Hour)
 	l.Free = max(cmp.Or(l.Free, 64<<20), 0)
 	l.Files = cmp.Or(l.Files, 1_000_000)
 	l.Clients = cmp.Or(l.Clients, 100_000)

@@ -177,7 +177,7 @@ func TestAcceptFailsForGood(t *testing.T) {
 	h := openOn(t, t.TempDir(), server.Limits{})
 	h.ln = newListener()
 	served := make(chan error, 1)
-	go func() { served <- h.Serve(t.Context(), h.ln, accept) }()
+	go func() { served <- h.Serve(t.Context(), h.ln, accept, server.Admission{Open: true}) }()
 	idle := h.client("alice")
 	errBroken := errors.New("broken")
 	h.ln.queue <- errBroken

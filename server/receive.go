@@ -1,38 +1,63 @@
 package server
 
 import (
-	"context"
 	"errors"
-	"fmt"
-	"io/fs"
-	"log/slog"
 	"time"
 
 	"ferry/internal/blob"
 	"ferry/proto"
 )
 
-// lookEvery is after how many bytes the room on disk is looked at again.
-const lookEvery = 4 << 20
+const (
+	// lookEvery is after how many bytes the room on disk is looked at again.
+	lookEvery = 4 << 20
+	// lastEvery is how often what came of a file is made durable, and so how much
+	// of it may be lost with the power.
+	lastEvery = 30 * time.Second
+)
 
 // sink is a staged file, counted against the limits. It is used by one
 // goroutine.
 type sink struct {
 	server *Server
+	client proto.ClientID
+	key    string // in staging; "" if the transfer cannot go on
+	claim  *claim // of the key
 	file   *blob.Staged
-	held   int64 // bytes in staging that are counted for it
-	look   int64 // when held reaches it, the room on disk is looked at
-	failed error // why it took no more
+	held   int64     // bytes in staging that are counted for it
+	look   int64     // when held reaches it, the room on disk is looked at
+	last   time.Time // when what came was durable, or the transfer began
+	leave  bool      // what was kept is for another connection
+	failed error     // why it took no more
 }
 
 var _ proto.Sink = (*sink)(nil)
 
-func (s *Server) stage() (*sink, error) {
-	f, err := s.disk.Stage()
+// stage begins the file of an offer, or goes on with it.
+func (s *Server) stage(client proto.ClientID, o proto.Offer, key string, claim *claim) (*sink, error) {
+	in := &sink{server: s, client: client, key: key, claim: claim, last: time.Now()}
+	var err error
+	if key == "" {
+		in.file, err = s.disk.Stage()
+	} else {
+		in.file, err = s.disk.StageAs(key)
+	}
+	if errors.Is(err, blob.ErrInUse) { // it is being swept
+		err = &proto.RefusedError{Why: proto.ErrBusy, After: time.Second, Words: "the transfer expires just now: it begins again"}
+	}
 	if err != nil {
 		return nil, err
 	}
-	return &sink{server: s, file: f, look: lookEvery}, nil
+	in.file.Describe(o.Mode, o.ModTime)
+	if key != "" {
+		in.held, _ = in.file.Kept()
+		err = s.holdings.begin(client, key, in.held)
+	}
+	in.look = in.held + lookEvery
+	if err != nil {
+		return nil, errors.Join(err, in.drop())
+	}
+	return in, nil
 }
 
 // Write adds p to the file, or says why there is no room for it.
@@ -49,11 +74,11 @@ func (in *sink) Write(p []byte) (int, error) {
 func (in *sink) take(p []byte) error {
 	n, limits := int64(len(p)), &in.server.limits
 	if limits.FileSize > 0 && in.held+n > limits.FileSize {
-		return fmt.Errorf("%w: more than %d bytes", proto.ErrTooLarge, limits.FileSize)
+		return tooLarge(limits.FileSize)
 	}
 	in.held += n
-	if all := in.server.staged.Add(n); all > limits.Staged {
-		return fmt.Errorf("%w: files on their way hold %d bytes", errNoRoom, limits.Staged)
+	if err := in.server.holdings.grow(in.client, n); err != nil {
+		return err
 	}
 	if in.held >= in.look {
 		in.look = in.held + lookEvery
@@ -65,58 +90,49 @@ func (in *sink) take(p []byte) error {
 	return err
 }
 
-// Reset drops what was written so far.
+// Reset drops what was written so far, and what was kept.
 func (in *sink) Reset() error {
-	in.release()
-	in.look = lookEvery
+	in.server.holdings.shrink(in.client, in.held)
+	in.held, in.look = 0, lookEvery
 	if in.failed = in.file.Reset(); in.failed != nil {
 		return public(in.failed)
 	}
 	return nil
 }
 
-// Kept is nothing: what was staged before is gone.
-func (in *sink) Kept() (int64, []byte) { return 0, nil }
+// Kept is what a connection before left of the transfer.
+func (in *sink) Kept() (int64, []byte) { return in.file.Kept() }
 
-// Keep keeps nothing.
-func (in *sink) Keep([]byte) error { return nil }
-
-// release no longer counts the bytes.
-func (in *sink) release() {
-	in.server.staged.Add(-in.held)
-	in.held = 0
-}
-
-// drop gives back what a file that was not published holds.
-func (c *connection) drop(o proto.Offer, in *sink) {
-	if err := in.file.Discard(); err != nil {
-		c.say(slog.LevelError, "staged file not removed", o, err)
-	}
-	in.release()
-}
-
-// store publishes a verified file and records it. If it returns nil, the file
-// is durable. After errNotRecorded it may lie under its name, so that nothing can
-// be said about it now; after any other error it does not.
-func (c *connection) store(ctx context.Context, o proto.Offer, in *sink, sum proto.Sum) error {
-	if size := in.file.Size(); size != sum.Size {
-		return fmt.Errorf("internal error: %d bytes staged, %d received", size, sum.Size)
-	}
-	client := c.client.Name.String()
-	err := in.file.Publish(client, o.Name.String())
-	switch {
-	case errors.Is(err, blob.ErrExists):
-		return fmt.Errorf("%w: another connection was first", proto.ErrExists)
-	case err != nil:
-		// A name that could not be made durable is there nevertheless.
-		if _, none := c.disk.Stat(client, o.Name.String()); errors.Is(none, fs.ErrNotExist) {
-			return err
+// Keep keeps what was written so far for another connection, and now and then
+// also over a power loss.
+func (in *sink) Keep(state []byte) error {
+	if in.failed == nil {
+		durable := time.Since(in.last) >= lastEvery
+		if in.failed = in.file.Keep(state, durable); durable {
+			in.last = time.Now()
 		}
-		return fmt.Errorf("%w: %w", errNotRecorded, err)
 	}
-	// Nothing that ends the connection may come between the two.
-	if err := c.catalog.record(context.WithoutCancel(ctx), c.client.ID, o.Name, sum, time.Now()); err != nil {
-		return fmt.Errorf("%w: %w", errNotRecorded, err)
+	if in.failed != nil {
+		return public(in.failed)
 	}
 	return nil
+}
+
+// drop gives back what a file holds that was not published, unless it is left for
+// another connection.
+func (in *sink) drop() (err error) {
+	kept := int64(0)
+	if in.leave {
+		err = in.file.Close()
+		kept, _ = in.file.Kept()
+	} else {
+		err = in.file.Discard()
+	}
+	if in.key == "" {
+		in.server.holdings.shrink(in.client, in.held)
+		return err
+	}
+	in.server.holdings.leave(in.client, in.key, in.held, kept)
+	in.server.holdings.unclaim(in.key, in.claim)
+	return err
 }

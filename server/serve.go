@@ -15,9 +15,6 @@ import (
 	"ferry/proto"
 )
 
-// errStopping ends what runs when the server is stopped.
-var errStopping = errors.New("the server is stopping")
-
 // Accepting goes on after an error that passes, such as too many open files,
 // at first after the shorter of these and at last after the longer.
 const (
@@ -27,16 +24,17 @@ const (
 
 // Serve takes connections from ln, which speak what accept does, until ctx
 // ends; then it stops accepting, lets what runs finish within Config.Grace,
-// and returns nil. Connections between two files are ended at once. It closes
-// ln, and may run for several listeners at a time, which share the limits.
-func (s *Server) Serve(ctx context.Context, ln net.Listener, accept proto.Accept) error {
+// and returns nil. Connections between two files are ended at once. What has come
+// is stored and answered before it returns. It closes ln, and may run for several
+// listeners at a time, which share the limits.
+func (s *Server) Serve(ctx context.Context, ln net.Listener, accept proto.Accept, a Admission) error {
 	resting, stop := context.WithCancelCause(ctx)
 	working, cut := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cut(errStopping)
 	closed := context.AfterFunc(ctx, func() { _ = ln.Close() }) // its error is Accept's
 	defer closed()
 
-	h := &host{Server: s, accept: accept, resting: resting, working: working}
+	h := &host{Server: s, accept: accept, admission: a, resting: resting, working: working}
 	err := h.acceptAll(ln)
 	_ = ln.Close()
 	stop(errStopping)
@@ -53,10 +51,11 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, accept proto.Accept
 // host serves one listener.
 type host struct {
 	*Server
-	accept  proto.Accept
-	resting context.Context // ends when the server is to stop: for what waits for a client
-	working context.Context // ends when the time to finish is over: for a file on its way
-	conns   sync.WaitGroup
+	accept    proto.Accept
+	admission Admission
+	resting   context.Context // ends when the server is to stop: for what waits for a client
+	working   context.Context // ends when the time to finish is over: for a file on its way
+	conns     sync.WaitGroup
 }
 
 // acceptAll returns when the listener is closed or fails for good.
@@ -106,7 +105,12 @@ func pause(ctx context.Context, d time.Duration) {
 
 // admit serves a connection in a goroutine of its own, if there is a place.
 func (h *host) admit(conn net.Conn) {
-	resting, end := context.WithCancelCause(h.resting)
+	resting, rest := context.WithCancelCause(h.resting)
+	working, work := context.WithCancelCause(h.working)
+	end := func(cause error) {
+		rest(cause)
+		work(cause)
+	}
 	v, err := h.gate.enter(origin(conn), end)
 	if err != nil {
 		end(nil)
@@ -117,8 +121,17 @@ func (h *host) admit(conn net.Conn) {
 	h.conns.Go(func() {
 		defer end(nil)
 		defer h.gate.leave(v)
-		h.serve(resting, v, conn)
+		h.serve(visitor{v, conn, resting, working, end})
 	})
+}
+
+// visitor is a connection that has a place.
+type visitor struct {
+	*visit
+	conn    net.Conn
+	resting context.Context
+	working context.Context
+	end     func(cause error) // ends both
 }
 
 // crowd logs a connection that is over a limit.
@@ -129,33 +142,68 @@ func (h *host) crowd(conn net.Conn, client string, err error) {
 }
 
 // serve is one connection from its handshake to its end. It closes conn.
-func (h *host) serve(resting context.Context, v *visit, conn net.Conn) {
-	address := conn.RemoteAddr().String()
-	cut := context.AfterFunc(h.working, func() { _ = conn.Close() })
-	defer cut()
-	defer func() { _ = conn.Close() }()
+func (h *host) serve(v visitor) {
+	conn, address := v.conn, v.conn.RemoteAddr().String()
+	defer closeAfter(v.working, conn)()
 	defer func() {
 		if p := recover(); p != nil {
 			h.log.Error("internal error", "address", address, "err", p, "stack", string(debug.Stack()))
 		}
 	}()
-	session, err := h.accept(resting, conn, h.sessionConfig(address))
+	session, err := h.accept(v.resting, conn, h.sessionConfig(address))
 	if err != nil {
-		h.stranger(resting, conn, err)
+		h.stranger(v.resting, conn, err)
 		return
 	}
 	client := session.Client()
-	if err := h.gate.know(v, client.ID); err != nil {
+	if err := h.know(v, client); err != nil {
 		h.crowd(conn, client.Name.String(), err)
+		v.end(err)
+		_, _ = session.Next(v.resting) // says why, if the version can
+		_ = session.Close()
 		return
 	}
-	c := &connection{host: h, session: session, client: client, address: address}
-	h.farewell(resting, c, conn, c.run(resting))
+	c := newConnection(h, session, address, v.resting, v.working, v.end)
+	err = c.run()
+	h.farewell(c, conn, err)
+}
+
+// know lets a client in whose connection may stay.
+func (h *host) know(v visitor, client proto.Registration) error {
+	if err := h.gate.know(v.visit, client.ID); err != nil {
+		return err
+	}
+	// One that was shut out since the handshake is noticed here, and one that is
+	// from now on by the watch.
+	if _, err := h.catalog.byID(v.resting, client.ID); errors.Is(err, proto.ErrRevoked) {
+		return errRevoked
+	}
+	return nil
+}
+
+// closeAfter closes a connection when the returned function is called, or a while
+// after ctx has ended: a session has that long to say why.
+func closeAfter(ctx context.Context, conn net.Conn) (now func()) {
+	ended := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.NewTimer(lastTime)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			_ = conn.Close()
+		case <-ended:
+		}
+	})
+	return func() {
+		stop()
+		close(ended)
+		_ = conn.Close()
+	}
 }
 
 func (h *host) sessionConfig(address string) proto.SessionConfig {
 	return proto.SessionConfig{
-		Directory:        directory{h.Server, address},
+		Directory:        directory{h.Server, address, h.admission.Open},
 		HandshakeTimeout: h.limits.Handshake,
 		IdleTimeout:      h.limits.Idle,
 		MinRate:          h.limits.Rate,
@@ -187,18 +235,23 @@ func (h *host) stranger(resting context.Context, conn net.Conn, err error) {
 }
 
 // farewell ends a client's connection.
-func (h *host) farewell(resting context.Context, c *connection, conn net.Conn, err error) {
+func (h *host) farewell(c *connection, conn net.Conn, err error) {
 	level, message := slog.LevelWarn, "connection cut"
-	_, said := errors.AsType[logged](err)
-	switch {
+	fault := c.failed()
+	switch cause := context.Cause(c.resting); {
+	case fault != nil:
+		err = fault
+		hangUp(h.resting, conn)
 	case errors.Is(err, io.EOF):
 		level, message = slog.LevelDebug, "client left"
-	case resting.Err() != nil:
+	case errors.Is(cause, proto.ErrRevoked), errors.Is(cause, proto.ErrUnauthorized):
+		message, err = "connection ended", cause
+	case cause != nil:
 		level, message = slog.LevelDebug, "connection ended"
 	default:
 		hangUp(h.resting, conn)
 	}
-	if said {
+	if _, said := errors.AsType[logged](err); said {
 		return
 	}
 	h.log.Log(h.working, level, message, "client", c.client.Name.String(), "address", c.address, "err", err)

@@ -16,12 +16,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"ferry/internal/blob"
 	"ferry/internal/datadir"
-	"ferry/proto"
 )
 
 // Config says what a Server works with; zero values mean the defaults stated.
@@ -43,19 +42,24 @@ type Server struct {
 	catalog *catalog
 	gate    *gate
 
-	staged   atomic.Int64  // bytes in staging
+	holdings *holdings
+	arrivals chan *arrival // files that have come, for commitAll
 	adopting chan struct{} // of one element: who holds it reads a file to record it
+
+	quit    context.CancelFunc // ends watch; nil if it does not run
+	running sync.WaitGroup     // commitAll and watch
 
 	strangers burst // lines about connections whose client did not become known
 	crowded   burst // lines about connections over a limit
 	broken    burst // lines about an accept that failed
 	unnoted   burst // lines about visits that could not be noted
 	refused   burst // lines about requests that a session refused by itself
+	unwatched burst // lines about what the watch could not do
 }
 
 // Open locks the data folder, brings the database up to date and sweeps what a
-// crash left behind. The sweep empties staging and records files that were
-// published without; it reads those once. What an operator put into a client's
+// crash left behind. The sweep empties staging, but for what transfers go on
+// with, and records files that were published without; it reads those once. What an operator put into a client's
 // folder is recorded likewise. Files that are on record and missing are
 // logged.
 func Open(ctx context.Context, cfg Config) (*Server, error) {
@@ -66,17 +70,19 @@ func Open(ctx context.Context, cfg Config) (*Server, error) {
 		log:       cfg.Log,
 		grace:     cmp.Or(cfg.Grace, 30*time.Second),
 		limits:    cfg.Limits.withDefaults(),
+		arrivals:  make(chan *arrival, maxGroup),
 		adopting:  make(chan struct{}, 1),
 		strangers: burst{lines: 10, span: 10 * time.Second},
 		crowded:   burst{lines: 1, span: 10 * time.Second},
 		broken:    burst{lines: 1, span: 10 * time.Second},
 		unnoted:   burst{lines: 1, span: time.Minute},
 		refused:   burst{lines: 20, span: 10 * time.Second},
+		unwatched: burst{lines: 1, span: time.Minute},
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	s.gate = newGate(s.limits)
+	s.gate, s.holdings = newGate(s.limits), newHoldings(s.limits)
 	if err := s.open(ctx, cfg.Data); err != nil {
 		return nil, errors.Join(fmt.Errorf("open server: %w", err), s.Close())
 	}
@@ -93,12 +99,24 @@ func (s *Server) open(ctx context.Context, data string) (err error) {
 	if s.catalog, err = openCatalog(ctx, data, s.limits.Clients); err != nil {
 		return err
 	}
-	return s.sweep(ctx)
+	if err := s.sweep(ctx); err != nil {
+		return err
+	}
+	watching, quit := context.WithCancel(context.WithoutCancel(ctx))
+	s.quit = quit
+	s.running.Go(s.commitAll)
+	s.running.Go(func() { s.watch(watching) })
+	return nil
 }
 
 // Close releases the database and the data folder. Serve must have returned.
 func (s *Server) Close() error {
 	var errs []error
+	if s.quit != nil {
+		s.quit()
+		close(s.arrivals)
+		s.running.Wait()
+	}
 	if s.catalog != nil {
 		errs = append(errs, s.catalog.close())
 	}
@@ -109,51 +127,4 @@ func (s *Server) Close() error {
 		errs = append(errs, s.dir.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// directory is what the sessions of connections from one address ask about
-// clients.
-type directory struct {
-	*Server
-	address string
-}
-
-var _ proto.Directory = directory{}
-
-func (d directory) ByID(ctx context.Context, id proto.ClientID) (proto.Registration, error) {
-	return d.catalog.byID(ctx, id)
-}
-
-func (d directory) Admits(ctx context.Context, name proto.ClientName, id proto.ClientID, _ string) (proto.ClientID, error) {
-	_, err := d.catalog.byName(ctx, name.String())
-	switch {
-	case errors.Is(err, proto.ErrUnknownClient):
-		return id, nil
-	case err == nil:
-		err = proto.ErrNameTaken
-	}
-	return id, err
-}
-
-func (d directory) Replace(context.Context, proto.ClientID, []byte, []byte) error {
-	return proto.ErrUnsupported
-}
-
-func (d directory) Register(ctx context.Context, r proto.Registration, _ string) error {
-	if err := d.catalog.register(ctx, r); err != nil {
-		return err
-	}
-	d.log.Info("client registered", "client", r.Name.String(), "address", d.address)
-	return nil
-}
-
-// Seen does not fail: a visit that cannot be noted is no reason to turn a
-// client away, who may have come for what a full disk still allows.
-func (d directory) Seen(ctx context.Context, id proto.ClientID) error {
-	if err := d.catalog.seen(ctx, id); err != nil {
-		if unsaid, ok := d.unnoted.say(); ok {
-			d.log.Warn("visit not noted", "client", id.String(), "address", d.address, "err", err, "more", unsaid)
-		}
-	}
-	return nil
 }

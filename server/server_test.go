@@ -104,7 +104,7 @@ func (h *harness) serve() {
 	h.ln = newListener()
 	ctx, end := context.WithCancel(context.Background())
 	h.end, h.done = end, make(chan error, 1)
-	go func() { h.done <- h.Serve(ctx, h.ln, accept) }()
+	go func() { h.done <- h.Serve(ctx, h.ln, accept, server.Admission{Open: true}) }()
 	h.stop = sync.OnceFunc(func() {
 		end()
 		if err := <-h.done; err != nil {

@@ -33,7 +33,7 @@ func listen(t testing.TB, data string, limits server.Limits) *harness {
 	h.address = ln.Addr().String()
 	ctx, end := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- h.Serve(ctx, ln, proto.AcceptV3) }()
+	go func() { done <- h.Serve(ctx, ln, proto.AcceptV3, server.Admission{Open: true}) }()
 	h.stop = sync.OnceFunc(func() {
 		end()
 		if err := <-done; err != nil {

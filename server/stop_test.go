@@ -150,7 +150,7 @@ func TestServeAfterStop(t *testing.T) {
 	for range 2 { // one after another
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(errors.New("enough"))
-		if err := h.Serve(ctx, newListener(), accept); err != nil {
+		if err := h.Serve(ctx, newListener(), accept, server.Admission{Open: true}); err != nil {
 			t.Errorf("got %v, want nil", err)
 		}
 	}

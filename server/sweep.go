@@ -6,9 +6,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
 
+	"ferry/internal/blob"
 	"ferry/proto"
 )
 
@@ -16,7 +15,7 @@ import (
 var errChanging = errors.New("the file changes while it is read")
 
 // sweep brings disk and catalog together after a crash: what is staged goes,
-// what is published is recorded. It asks the catalog once for each folder.
+// unless a transfer can go on with it, and what is published is recorded.
 func (s *Server) sweep(ctx context.Context) error {
 	removed, err := s.disk.Sweep(nil)
 	if err != nil {
@@ -25,12 +24,17 @@ func (s *Server) sweep(ctx context.Context) error {
 	if removed > 0 {
 		s.log.Info("unfinished files removed", "files", removed)
 	}
+	if err := s.expire(s.holdings.find); err != nil {
+		return err
+	}
 	w := sweeper{Server: s, visited: map[string]struct{}{}}
 	err = s.disk.Walk(func(folder, name string) error { return w.file(ctx, folder, name) })
+	if err == nil {
+		err = w.leave(ctx)
+	}
 	if err != nil {
 		return fmt.Errorf("sweep: %w", err)
 	}
-	w.leave()
 	return s.catalog.owners(ctx, func(name string, files int64) {
 		if _, ok := w.visited[name]; !ok {
 			s.log.Warn("files on record are missing on disk", "client", name, "files", files)
@@ -38,13 +42,35 @@ func (s *Server) sweep(ctx context.Context) error {
 	})
 }
 
-// sweeper goes through the folders, one after another.
+// expire drops what transfers left that nobody went on with for too long, and
+// tells found of the others.
+func (s *Server) expire(found func(client proto.ClientID, key string, kept int64)) error {
+	dropped := 0
+	err := s.disk.SweepKept(s.limits.KeepUnfinished, func(l blob.Leftover, gone bool) {
+		client, err := keyOwner(l.Key)
+		switch {
+		case gone:
+			dropped++
+			s.holdings.forget(client, l.Key)
+		case err == nil && found != nil:
+			found(client, l.Key, l.Size)
+		}
+	})
+	if dropped > 0 {
+		s.log.Info("unfinished transfers dropped: nobody went on with them", "transfers", dropped)
+	}
+	return err
+}
+
+// sweeper goes through the folders, one after another. It asks the catalog for
+// many files at once, and holds the names of no more.
 type sweeper struct {
 	*Server
 	visited map[string]struct{}
 	folder  string
 	owner   *proto.Registration // nil if the folder is nobody's
-	missing map[string]struct{} // on record and not met yet
+	names   []string            // met, and not looked up yet
+	missing int64               // files on record that were not met yet
 }
 
 // file is called with each published file, folder by folder.
@@ -53,7 +79,9 @@ func (w *sweeper) file(ctx context.Context, folder, name string) error {
 		return context.Cause(ctx)
 	}
 	if folder != w.folder {
-		w.leave()
+		if err := w.leave(ctx); err != nil {
+			return err
+		}
 		if err := w.enter(ctx, folder); err != nil {
 			return err
 		}
@@ -61,16 +89,34 @@ func (w *sweeper) file(ctx context.Context, folder, name string) error {
 	if w.owner == nil {
 		return nil
 	}
-	if _, ok := w.missing[name]; ok {
-		delete(w.missing, name)
+	if w.names = append(w.names, name); len(w.names) < inOne {
 		return nil
 	}
-	if err := w.unrecorded(ctx, name); err != nil {
-		if ctx.Err() != nil {
-			return err
-		}
-		w.log.Warn("file not recorded", "client", folder, "file", name, "err", err)
+	return w.look(ctx)
+}
+
+// look looks the names up that were met.
+func (w *sweeper) look(ctx context.Context) error {
+	if len(w.names) == 0 {
+		return nil
 	}
+	there, err := w.catalog.recorded(ctx, w.owner.ID, w.names)
+	if err != nil {
+		return err
+	}
+	w.missing -= int64(len(there))
+	for _, name := range w.names {
+		if _, ok := there[name]; ok {
+			continue
+		}
+		if err := w.unrecorded(ctx, name); err != nil {
+			if ctx.Err() != nil {
+				return err
+			}
+			w.log.Warn("file not recorded", "client", w.folder, "file", name, "err", err)
+		}
+	}
+	w.names = w.names[:0]
 	return nil
 }
 
@@ -83,7 +129,7 @@ func (w *sweeper) unrecorded(ctx context.Context, name string) error {
 }
 
 func (w *sweeper) enter(ctx context.Context, folder string) error {
-	w.folder, w.owner, w.missing = folder, nil, nil
+	w.folder, w.owner, w.missing = folder, nil, 0
 	w.visited[folder] = struct{}{}
 	owner, err := w.catalog.byName(ctx, folder)
 	if errors.Is(err, proto.ErrUnknownClient) {
@@ -94,26 +140,37 @@ func (w *sweeper) enter(ctx context.Context, folder string) error {
 		return err
 	}
 	w.owner = &owner
-	w.missing, err = w.catalog.names(ctx, owner.ID)
+	w.missing, err = w.catalog.files(ctx, owner.ID)
 	return err
 }
 
 // leave says what a folder lacks. The rows stay: the operator may have the
 // files elsewhere.
-func (w *sweeper) leave() {
-	for name := range w.missing {
-		w.log.Warn("files on record are missing on disk", "client", w.folder, "files", len(w.missing), "file", name)
-		break // one is enough to look at; the rest is found by verifying
+func (w *sweeper) leave(ctx context.Context) error {
+	if err := w.look(ctx); err != nil || w.missing <= 0 {
+		return err
 	}
+	name, err := w.firstMissing(ctx)
+	if err != nil {
+		return err
+	}
+	w.log.Warn("files on record are missing on disk", "client", w.folder, "files", w.missing, "file", name)
+	return nil // one is enough to look at; the rest is found by verifying
 }
 
-// published reports whether something has that name in the client's folder.
-func (s *Server) published(client proto.Registration, name proto.FileName) (bool, error) {
-	_, err := s.disk.Stat(client.Name.String(), name.String())
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+func (w *sweeper) firstMissing(ctx context.Context) (string, error) {
+	for after := ""; ; {
+		names, err := w.catalog.names(ctx, w.owner.ID, after)
+		if err != nil || len(names) == 0 {
+			return "", err
+		}
+		for _, name := range names {
+			if info, err := w.disk.Stat(w.folder, name); err != nil || !info.Mode().IsRegular() {
+				return name, nil //nolint:nilerr // that is what is looked for
+			}
+		}
+		after = names[len(names)-1]
 	}
-	return err == nil, err
 }
 
 // adopt records a published file that is not on record. Its client confirmed
@@ -128,7 +185,7 @@ func (s *Server) adopt(ctx context.Context, client proto.Registration, name prot
 		return context.Cause(ctx)
 	}
 	defer func() { <-s.adopting }()
-	if there, _, err := s.catalog.lookup(ctx, client.ID, name); err != nil || there {
+	if _, there, _, err := s.catalog.lookup(ctx, client.ID, name); err != nil || there {
 		return err
 	}
 	info, err := s.disk.Stat(client.Name.String(), name.String())
@@ -139,7 +196,7 @@ func (s *Server) adopt(ctx context.Context, client proto.Registration, name prot
 	if err != nil {
 		return err
 	}
-	if err := s.catalog.record(ctx, client.ID, name, sum, info.ModTime()); err != nil {
+	if err := s.catalog.record(ctx, row{client: client.ID, as: proto.Stored{Name: name, Sum: sum, At: info.ModTime()}}); err != nil {
 		return err
 	}
 	s.log.Info("file adopted", "client", client.Name.String(), "file", name.String(), "size", sum.Size)
@@ -163,7 +220,7 @@ func (s *Server) sumPublished(ctx context.Context, client proto.Registration, na
 	if sum.Size != after.Size() || before.Size() != after.Size() || !before.ModTime().Equal(after.ModTime()) {
 		return sum, errChanging
 	}
-	return sum, errors.Join(f.Sync(), s.syncFolder(client.Name))
+	return sum, s.disk.Sync(client.Name.String(), name.String())
 }
 
 // sumOf adds up what is left of r.
@@ -183,17 +240,4 @@ func sumOf(ctx context.Context, r io.Reader) (proto.Sum, error) {
 			return proto.Sum{}, err
 		}
 	}
-}
-
-func (s *Server) syncFolder(client proto.ClientName) error {
-	root, err := os.OpenRoot(filepath.Join(s.dir.Path(), "files"))
-	if err != nil {
-		return err
-	}
-	defer func() { _ = root.Close() }()
-	f, err := root.Open(client.String())
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }
