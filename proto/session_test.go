@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -151,10 +152,10 @@ func TestHandshakeHasAnEnd(t *testing.T) {
 }
 
 func TestDirectoryFails(t *testing.T) {
-	for _, say := range []func(*raw) []byte{
-		func(r *raw) []byte { return r.registerAs("bob") },
-		func(r *raw) []byte { return r.reconnectAs("alice") },
-		func(r *raw) []byte { return r.publicKey("alice") },
+	for name, say := range map[string]func(*raw) []byte{
+		"bob":   func(r *raw) []byte { return r.registerAs("bob") },
+		"alice": func(r *raw) []byte { return r.reconnectAs("alice") },
+		"carol": func(r *raw) []byte { return r.publicKey("carol") },
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			h := newHost()
@@ -167,6 +168,8 @@ func TestDirectoryFails(t *testing.T) {
 			r.expectEnd()
 			if errs := h.errors(); len(errs) != 1 || !errors.Is(errs[0], h.dir.err) {
 				t.Errorf("the server met %v, want %v", errs, h.dir.err)
+			} else if want := strconv.Quote(name); !strings.Contains(errs[0].Error(), want) {
+				t.Errorf("the server met %v, which does not name %s", errs[0], want)
 			}
 		})
 	}

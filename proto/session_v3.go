@@ -37,6 +37,7 @@ type sessionV3 struct {
 	wire
 	cfg     SessionConfig
 	client  Registration
+	claimed string // the name that the client gave last in its handshake
 	key     v3.Key
 	room    *roomV3 // the larger buffers, while a file needs them
 	current *transferV3
@@ -81,7 +82,11 @@ func acceptV3(ctx context.Context, conn net.Conn, cfg SessionConfig, key v3.Key,
 	s.until = time.Now().Add(cmp.Or(cfg.HandshakeTimeout, 10*time.Second))
 	defer s.under(ctx)()
 	if err := s.handshake(ctx); err != nil {
-		return nil, fmt.Errorf("handshake: %w", s.cause(ctx, err))
+		err = s.cause(ctx, err)
+		if s.claimed != "" {
+			return nil, fmt.Errorf("handshake of %q: %w", s.claimed, err)
+		}
+		return nil, fmt.Errorf("handshake: %w", err)
 	}
 	s.until = time.Time{}
 	return s, nil
@@ -138,6 +143,7 @@ func (s *sessionV3) register(ctx context.Context, h v3.RequestHeader) (Registrat
 	if err != nil {
 		return none, err
 	}
+	s.claimed = m.Name
 	name, err := ParseClientName(m.Name)
 	if err != nil {
 		s.answer(v3.CodeGeneralError)
@@ -169,6 +175,7 @@ func (s *sessionV3) takeKey(ctx context.Context, h v3.RequestHeader, pending Reg
 	if err != nil {
 		return false, err
 	}
+	s.claimed = m.Name
 	if _, err := v3.ParsePublicKeyInfo(m.Key); err != nil {
 		return false, s.violation("%w", err)
 	}
@@ -208,6 +215,7 @@ func (s *sessionV3) reconnect(ctx context.Context, h v3.RequestHeader) (bool, er
 	if err != nil {
 		return false, err
 	}
+	s.claimed = m.Name
 	r, err := s.cfg.Directory.ByID(ctx, ClientID(h.Client))
 	switch {
 	case errors.Is(err, ErrUnknownClient), errors.Is(err, ErrRevoked), err == nil && r.Name.String() != m.Name:
