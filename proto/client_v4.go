@@ -31,6 +31,8 @@ type clientV4 struct {
 	large chan struct{} // and for each with a connection to itself
 	me    selfV4
 	turn  flight // replacing the key
+	// newKey makes a key; tests have another.
+	newKey func() (*rsa.PrivateKey, error)
 
 	joint flight // making the connection that small files share
 
@@ -57,6 +59,9 @@ func newClientV4(cfg ClientConfig, to destinationV4) *clientV4 {
 		turns: make(chan struct{}, to.parallel()),
 		large: make(chan struct{}, largeV4),
 		sums:  map[sumKey]*Summer{},
+		newKey: func() (*rsa.PrivateKey, error) {
+			return rsa.GenerateKey(rand.Reader, v4.KeyBits)
+		},
 	}
 }
 
@@ -188,7 +193,7 @@ func (c *clientV4) close() error {
 // has, and [clientV4.reconnect] finds out which that is.
 func (c *clientV4) rotate(ctx context.Context) error {
 	_, err := c.turn.do(ctx, func() error {
-		fresh, err := rsa.GenerateKey(rand.Reader, v4.KeyBits)
+		fresh, err := c.newKey()
 		if err != nil {
 			return fmt.Errorf("make the client's key: %w", err)
 		}

@@ -93,6 +93,8 @@ func TestV4RegistersOnce(t *testing.T) {
 	keys := &diary{}
 	r := &relayV4{to: h.listen(t)}
 	c := clientV4(t, r.listen(t), withKeys(keys), func(cfg *proto.ClientConfig) { cfg.Join = "ferry-join-x" })
+	made := 0
+	proto.MakeKeys(c, func() (*rsa.PrivateKey, error) { made++; return someKey() })
 	var all sync.WaitGroup
 	for i := range 24 {
 		all.Go(func() {
@@ -107,8 +109,8 @@ func TestV4RegistersOnce(t *testing.T) {
 	}
 	all.Wait()
 	clients := h.dir.(*strict).all()
-	if len(clients) != 1 || len(keys.saves()) != 1 {
-		t.Fatalf("%d clients, saved %d times", len(clients), len(keys.saves()))
+	if len(clients) != 1 || len(keys.saves()) != 1 || made != 1 {
+		t.Fatalf("%d clients, saved %d times, made %d keys", len(clients), len(keys.saves()), made)
 	}
 	for id, got := range clients {
 		me := keys.saves()[0]

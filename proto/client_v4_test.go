@@ -3,15 +3,18 @@ package proto_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"io"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"ferry/proto"
+	"ferry/proto/v4"
 )
 
 func pkcs8(key *rsa.PrivateKey) []byte { return must(x509.MarshalPKCS8PrivateKey(key)) }
@@ -34,12 +37,29 @@ func clientV4(t testing.TB, address string, change ...func(*proto.ClientConfig))
 		f(&cfg)
 	}
 	c := proto.NewClient(cfg)
+	proto.MakeKeys(c, someKey)
 	t.Cleanup(func() {
 		if err := c.Close(); err != nil {
 			t.Error(err)
 		}
 	})
 	return c
+}
+
+// madeKeys are keys for clients to take by turns.
+var madeKeys = sync.OnceValue(func() []*rsa.PrivateKey {
+	var keys []*rsa.PrivateKey
+	for range 4 {
+		keys = append(keys, must(rsa.GenerateKey(rand.Reader, v4.KeyBits)))
+	}
+	return keys
+})
+
+var keysTaken atomic.Int64
+
+// someKey is another key than the last three.
+func someKey() (*rsa.PrivateKey, error) {
+	return madeKeys()[keysTaken.Add(1)%4], nil
 }
 
 // offered is an offer of that content under an id made of its name.
@@ -130,5 +150,3 @@ func TestV4Send(t *testing.T) {
 		}
 	}
 }
-
-var _ = errors.Is

@@ -3,7 +3,6 @@ package proto
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"errors"
@@ -125,7 +124,7 @@ func (c *clientV4) freshKey() (*rsa.PrivateKey, error) {
 	if c.me.fresh != nil {
 		return c.me.fresh, nil
 	}
-	key, err := rsa.GenerateKey(rand.Reader, v4.KeyBits)
+	key, err := c.newKey()
 	if err != nil {
 		return nil, fmt.Errorf("make the client's key: %w", err)
 	}

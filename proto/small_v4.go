@@ -29,7 +29,7 @@ type sharedV4 struct {
 	ends   sync.WaitGroup
 
 	mu      sync.Mutex // guards what follows
-	queue   []*fileV4 // to be written
+	queue   []*fileV4  // to be written
 	waiting map[uint64]*fileV4
 	number  uint64        // of the last file
 	rested  bool          // nothing was answered since nothing was on its way: it may have ended then
