@@ -116,8 +116,8 @@ func wantRefused(t *testing.T, path string, try func() (status int, said string)
 			t.Fatal(err)
 		}
 		status, said := try()
-		if status != 1 || !hasAll(said, []string{"chmod 600"}) {
-			t.Errorf("with mode %v: status %d, %s; want 1, and chmod 600 as the way out", mode, status, said)
+		if status != 1 || !hasAll(said, []string{"make it 0600"}) {
+			t.Errorf("with mode %v: status %d, %s; want 1, and 0600 as the way out", mode, status, said)
 		}
 		if strings.Contains(said, string(secret[len(secret)/2:len(secret)/2+40])) {
 			t.Errorf("with mode %v: the key is shown", mode)

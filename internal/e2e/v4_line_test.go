@@ -19,7 +19,6 @@ type line struct {
 	up      atomic.Int64 // bytes that came from clients
 	down    atomic.Int64 // bytes that came from the server
 	count   atomic.Int64 // connections so far
-	lost    atomic.Int64 // of them, those of which an answer was lost
 
 	mu    sync.Mutex
 	to    string                  // the server's address; guarded by mu
@@ -27,6 +26,7 @@ type line struct {
 	held  *hold                   // guarded by mu; nil: nothing is held up
 	lose  func(conn int64) int64  // guarded by mu; see loseAnswers
 	tap   func(up bool, b []byte) // guarded by mu; sees all that passes
+	lost  map[int64]int           // how many answers were lost, by how many records had come before; guarded by mu
 	work  sync.WaitGroup
 }
 
@@ -48,7 +48,7 @@ func layLine(t testing.TB, to string) *line {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &line{address: ln.Addr().String(), ln: ln, to: to, links: map[*link]struct{}{}}
+	l := &line{address: ln.Addr().String(), ln: ln, to: to, links: map[*link]struct{}{}, lost: map[int64]int{}}
 	l.work.Go(func() {
 		for {
 			client, err := ln.Accept()
@@ -81,6 +81,16 @@ func (l *line) loseAnswers(lose func(conn int64) int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lose = lose
+}
+
+// losses is how many answers were lost, and at how many points.
+func (l *line) losses() (answers, points int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, n := range l.lost {
+		answers += n
+	}
+	return answers, len(l.lost)
 }
 
 // watch has tap see all that passes; it must not keep what it sees.
@@ -210,7 +220,9 @@ func (l *line) carryDown(k *link, lose int64, tap func(bool, []byte)) {
 	for n := int64(0); ; n++ {
 		record, err := readRecord(k.server, buf)
 		if err == nil && lose >= 0 && n >= lose {
-			l.lost.Add(1)
+			l.mu.Lock()
+			l.lost[n]++
+			l.mu.Unlock()
 			k.reset()
 			return
 		}
