@@ -25,7 +25,7 @@ type gatewaySettings struct {
 func (g *gatewaySettings) register(flags *pflag.FlagSet, name, nameUsage string) {
 	flags.StringVar(&g.http, "http", "127.0.0.1:8080", "`ADDRESS` of the page and the API, on loopback; port 0 takes any that is free")
 	flags.StringVar(&g.name, "name", name, nameUsage)
-	flags.IntVar(&g.workers, "workers", 4, "deliveries at once, `N`; a destination without a window takes one at a time")
+	flags.IntVar(&g.workers, "workers", 0, "deliveries at once, `N`; 0 is what suits the destination: 32 in version 4, 4 in version 3, and one at a time where that has no window")
 }
 
 func (g *gatewaySettings) check() error {
@@ -35,8 +35,8 @@ func (g *gatewaySettings) check() error {
 	} else if err := gateway.CheckListen(g.http); err != nil {
 		errs = append(errs, fmt.Errorf("--http %s: %w", g.http, err))
 	}
-	if g.workers < 1 {
-		errs = append(errs, fmt.Errorf("--workers %d: want at least 1", g.workers))
+	if g.workers < 0 {
+		errs = append(errs, fmt.Errorf("--workers %d: want 0, for what suits the destination, or more", g.workers))
 	}
 	if _, err := proto.ParseClientName(g.name); err != nil {
 		errs = append(errs, fmt.Errorf("--name: %w", err))
@@ -45,59 +45,81 @@ func (g *gatewaySettings) check() error {
 }
 
 // config is the gateway's, on a folder and to a destination.
-func (g *gatewaySettings) config(data, to string, c *common, log *slog.Logger) (gateway.Config, error) {
-	destination, err := proto.ParseDestination(to)
-	if err != nil {
-		return gateway.Config{}, err
-	}
+func (g *gatewaySettings) config(data string, to proto.Destination, join string, c *common, log *slog.Logger) (gateway.Config, error) {
 	name, err := proto.ParseClientName(g.name)
 	if err != nil {
 		return gateway.Config{}, err
 	}
 	return gateway.Config{
-		Data: data, To: destination, Name: name,
+		Data: data, To: to, Name: name, Join: join,
 		Workers: g.workers, Grace: c.grace, Log: log, Version: version().number,
 	}, nil
 }
 
+// destinationFlags say where ferry gateway delivers to.
+type destinationFlags struct{ to, join string }
+
+// destination is what they come to.
+type destination struct {
+	to   proto.Destination
+	join string
+}
+
+func (f *destinationFlags) register(flags *pflag.FlagSet) {
+	flags.StringVar(&f.to, "to", "", "`URL` of the server to deliver to, v4://HOST:PORT?pin=sha256:... (required); without a pin, as \"ferry trust\" has remembered it. "+
+		"v3://HOST:PORT is for wire version 3: ?window=N has N packets in flight and several files at once, for a server that copes, as Ferry's does; "+
+		"?dialect=mainstream or per-slice, and &slice=N, for old servers that speak so")
+	registerJoin(flags, &f.join)
+}
+
+func (f *destinationFlags) read(p *program) (d destination, err error) {
+	if f.to == "" {
+		return d, errors.New("--to is missing: the server to deliver to, such as v4://127.0.0.1:1257")
+	}
+	if d.to, err = proto.ParseDestination(f.to); err != nil {
+		return d, fmt.Errorf("--to: %w", err)
+	}
+	if d.join, err = readJoin(f.join); err != nil {
+		return d, err
+	}
+	d.to, err = p.identified(d.to)
+	return d, err
+}
+
 func (p *program) gatewayCommand() *cobra.Command {
-	c, g := &common{}, &gatewaySettings{}
-	var to string
+	c, g, f := &common{}, &gatewaySettings{}, &destinationFlags{}
 	cmd := &cobra.Command{
-		Use:   "gateway --data DIR --to v3://HOST:PORT [flags]",
+		Use:   "gateway --data DIR --to v4://HOST:PORT [flags]",
 		Short: "Run the HTTP side alone",
 		Long: `Run the gateway: it takes files over HTTP, keeps each until it is delivered,
 and delivers it to the native server that --to names. When it is ready it
-prints its address.`,
-		Example: `  ferry gateway --data ./gateway --to v3://127.0.0.1:1256
-  ferry gateway --data ./gateway --to 'v3://127.0.0.1:1256?window=64' --name build-7
+prints its address.
+
+At the server it is a client, which registers once, with a --join token of the
+server's operator, and is known by the key in DIR/identity afterwards.`,
+		Example: `  ferry gateway --data ./gateway --to 'v4://files.example.org:1257?pin=sha256:1c5f...' --join @token
+  ferry gateway --data ./gateway --to v4://files.example.org --name build-7
+  ferry gateway --data ./gateway --to 'v3://127.0.0.1:1256?window=64'
   curl -F file=@app.tar.gz http://127.0.0.1:8080/uploads`,
 	}
 	c.register(cmd.Flags(), "", "`DIR` for the uploads on their way and the gateway's identity (required)")
-	g.register(cmd.Flags(), "", "`NAME` to register under at the server; this host's if not given. The first to register a name keeps it")
-	cmd.Flags().StringVar(&to, "to", "", "`URL` of the server to deliver to, v3://HOST:PORT (required). "+
-		"?window=N has N packets in flight and several files at once, for a server that copes, as Ferry's does; "+
-		"?dialect=mainstream or per-slice, and &slice=N, for old servers that speak so")
-	check := func() error {
-		if to == "" {
-			return errors.New("--to is missing: the server to deliver to, such as v3://127.0.0.1:1256")
-		}
+	g.register(cmd.Flags(), "", "`NAME` of the gateway at the server, and so of the folder that its files are stored in; this host's if not given")
+	f.register(cmd.Flags())
+	var d destination
+	check := func() (err error) {
 		if g.name == "" {
 			g.name, _ = os.Hostname() // where it is not to be had, check asks for a name
 		}
-		_, err := proto.ParseDestination(to)
-		if err != nil {
-			err = fmt.Errorf("--to: %w", err)
-		}
+		d, err = f.read(p)
 		return errors.Join(err, g.check())
 	}
 	return p.service(cmd, c, check, func(ctx context.Context, log *slog.Logger) error {
-		return p.runGateway(ctx, c, g, to, log)
+		return p.runGateway(ctx, c, g, d, log)
 	})
 }
 
-func (p *program) runGateway(ctx context.Context, c *common, g *gatewaySettings, to string, log *slog.Logger) (err error) {
-	cfg, err := g.config(c.data, to, c, log)
+func (p *program) runGateway(ctx context.Context, c *common, g *gatewaySettings, d destination, log *slog.Logger) (err error) {
+	cfg, err := g.config(c.data, d.to, d.join, c, log)
 	if err != nil {
 		return err
 	}

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strconv"
 	"syscall"
+
+	"ferry/proto"
 )
 
 // checkAddress wants HOST:PORT.
@@ -58,4 +61,22 @@ func local(a net.Addr) string {
 		loopback = net.IPv4(127, 0, 0, 1)
 	}
 	return (&net.TCPAddr{IP: loopback, Port: tcp.Port}).String()
+}
+
+// public returns an address at which other machines may reach a listener: its
+// own, under this host's name if it listens on every interface.
+func public(a net.Addr) string {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok || !tcp.IP.IsUnspecified() {
+		return a.String()
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return local(a)
+	}
+	address := net.JoinHostPort(host, strconv.Itoa(tcp.Port))
+	if _, err := proto.ParseDestination("v4://" + address); err != nil {
+		return local(a)
+	}
+	return address
 }

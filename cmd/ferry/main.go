@@ -23,12 +23,12 @@ const (
 
 func main() {
 	ctx := stopOnSignal(context.Background(), os.Exit)
-	os.Exit(run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
+	os.Exit(run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr))
 }
 
 // run is main with everything it touches as parameters.
-func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
-	p := &program{environ: environ, stdout: stdout, stderr: stderr}
+func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	p := &program{environ: environ, stdin: stdin, stdout: stdout, stderr: stderr}
 	root := p.command()
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
@@ -61,6 +61,7 @@ func isUsage(err error) bool {
 // program is what the subcommands share.
 type program struct {
 	environ        []string
+	stdin          io.Reader
 	stdout, stderr io.Writer
 	started        bool // a subcommand got past the command line: cobra's own errors come before
 }
@@ -73,18 +74,21 @@ func (p *program) command() *cobra.Command {
 and stores them with a native server.
 
   ferry up        everything in one process, on this machine alone: begin here
-  ferry server    the native server alone
+  ferry server    the native server alone, and what its operator does
   ferry gateway   the HTTP side alone, delivering to a server elsewhere
   ferry send      send files to a native server at once, without a gateway
+  ferry trust     remember which key a server has
+  ferry verify    check a receipt, and the file that it is for
+  ferry key       give a client another key
 
-Every flag of these can also be given as a variable (--v3-listen is
-FERRY_V3_LISTEN) or in a file (--config FILE, a line "v3-listen = ADDR" each).
+Every flag of these can also be given as a variable (--log-level is
+FERRY_LOG_LEVEL) or in a file (--config FILE, a line "log-level = debug" each).
 A flag wins over a variable, a variable over the file.
 
 Exit status: 0 when all went well, also after SIGTERM or an interrupt;
 1 when something failed, or when a second signal cut the work short;
-2 when the command line, a variable or the file is wrong. ferry send has more:
-"ferry help exit-codes" lists them.`,
+2 when the command line, a variable or the file is wrong. ferry send, trust,
+verify and key have more: "ferry help exit-codes" lists them.`,
 		Example:       "  ferry up\n  curl -F file=@app.tar.gz http://127.0.0.1:8080/uploads",
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -93,7 +97,8 @@ Exit status: 0 when all went well, also after SIGTERM or an interrupt;
 	root.SetErr(p.stderr)
 	root.SetFlagErrorFunc(flagError)
 	root.SetUsageTemplate(usageTemplate)
-	root.AddCommand(p.upCommand(), p.serverCommand(), p.gatewayCommand(), p.sendCommand(), p.versionCommand(), exitCodesTopic())
+	root.AddCommand(p.upCommand(), p.serverCommand(), p.gatewayCommand(), p.sendCommand(),
+		p.trustCommand(), p.verifyCommand(), p.keyCommand(), p.versionCommand(), exitCodesTopic())
 	return root
 }
 

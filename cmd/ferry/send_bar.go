@@ -2,10 +2,12 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -27,15 +29,31 @@ const redrawEvery = 100 * time.Millisecond
 type sendDisplay struct {
 	stdout, stderr io.Writer
 	json           bool
+	total          int           // files there are; set before the first begins
 	width          func() int    // of the terminal; nil if stderr is none
 	stop           chan struct{} // nil without a terminal
 	stopped        chan struct{}
 
-	mu     sync.Mutex
-	bars   []*sendBar // guarded by mu: the files on their way
-	drawn  int        // guarded by mu: lines of bars above the cursor
-	failed error      // guarded by mu: the first error of stdout
+	mu      sync.Mutex
+	bars    map[*sendBar]struct{} // guarded by mu: the files on their way
+	begun   int                   // guarded by mu: files so far
+	drawn   int                   // guarded by mu: lines of bars above the cursor
+	failed  error                 // guarded by mu: the first error of stdout
+	done    int                   // guarded by mu: files that are stored
+	faulty  int                   // guarded by mu: files that are not
+	bytes   int64                 // guarded by mu: of those that are stored
+	started time.Time             // guarded by mu: when the first file began
+	common  string                // guarded by mu: what was said of one file and holds for others
+	unsaid  int                   // guarded by mu: for how many
 }
+
+// Of files on their way, mostBars have a bar at a time. With more than
+// mostLines files in all, those that are stored are counted in one line instead
+// of having a line each.
+const (
+	mostBars  = 8
+	mostLines = 40
+)
 
 // newSendDisplay returns a display; close must follow.
 func newSendDisplay(stdout, stderr io.Writer, json bool, width func() int) *sendDisplay {
@@ -72,9 +90,52 @@ func (d *sendDisplay) close() error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.bars = nil
-	d.write(d.stderr, nil)
+	clear(d.bars)
+	var text []byte
+	if d.unsaid > 0 {
+		text = fmt.Appendf(text, "ferry send: the same goes for %d more files\n", d.unsaid)
+	}
+	if d.width != nil && d.many() && d.begun > 0 {
+		text = fmt.Appendf(text, "%s\n", d.overview(time.Now()))
+	}
+	d.total = 0 // it has had its last line
+	d.write(d.stderr, text)
 	return d.failed
+}
+
+// many reports whether stored files are counted rather than named.
+func (d *sendDisplay) many() bool { return d.total > mostLines }
+
+// lines are the bars, those of the files that have been on their way longest,
+// and what there is to say about the others; d.mu is held.
+func (d *sendDisplay) lines(width int, now time.Time) []string {
+	var lines []string
+	oldest := slices.SortedFunc(maps.Keys(d.bars), func(a, b *sendBar) int { return cmp.Compare(a.number, b.number) })
+	for _, b := range oldest[:min(len(oldest), mostBars)] {
+		if d.many() && now.Sub(b.begun) < time.Second { // most are gone before they could be read
+			continue
+		}
+		lines = append(lines, b.line(width, now))
+	}
+	switch more := len(oldest) - mostBars; {
+	case d.many() && d.begun > 0:
+		lines = append(lines, shorten(d.overview(now), max(width-1, 0)))
+	case more > 0:
+		lines = append(lines, shorten(fmt.Sprintf("and %d more on their way", more), max(width-1, 0)))
+	}
+	return lines
+}
+
+// overview counts the files; d.mu is held.
+func (d *sendDisplay) overview(now time.Time) string {
+	s := fmt.Sprintf("%d of %d files stored, %s", d.done, d.total, bytesInWords(d.bytes))
+	if d.faulty > 0 {
+		s += fmt.Sprintf(", %d not stored", d.faulty)
+	}
+	if spent := now.Sub(d.started); spent >= time.Second {
+		s += fmt.Sprintf("  %.0f files/s  %s/s", float64(d.done)/spent.Seconds(), bytesInWords(int64(float64(d.bytes)/spent.Seconds())))
+	}
+	return s
 }
 
 // write puts text above the bars and draws these anew; d.mu is held.
@@ -87,18 +148,20 @@ func (d *sendDisplay) write(to io.Writer, text []byte) {
 	if to == d.stderr {
 		out.Write(text)
 	} else {
-		_, _ = d.stderr.Write(out.Bytes())
-		out.Reset()
+		if out.Len() > 0 {
+			_, _ = d.stderr.Write(out.Bytes())
+			out.Reset()
+		}
 		if _, err := to.Write(text); err != nil && d.failed == nil {
 			d.failed = err
 		}
 	}
 	if d.width != nil {
-		width, now := d.width(), time.Now()
-		for _, b := range d.bars {
-			out.WriteString(b.line(width, now) + "\n")
+		lines := d.lines(d.width(), time.Now())
+		for _, line := range lines {
+			out.WriteString(line + "\n")
 		}
-		d.drawn = len(d.bars)
+		d.drawn = len(lines)
 	}
 	if out.Len() > 0 {
 		_, _ = d.stderr.Write(out.Bytes()) // there is no other place to say that it failed
@@ -112,12 +175,26 @@ func (d *sendDisplay) warn(message string) {
 	d.write(d.stderr, fmt.Appendf(nil, "ferry send: %s\n", message))
 }
 
-// begin shows that a file is on its way.
-func (d *sendDisplay) begin(label string, size int64) *sendBar {
-	b := &sendBar{display: d, label: label, now: proto.Progress{Phase: proto.PhaseConnecting, TotalBytes: size}}
+// waiting says why nothing happens.
+func (d *sendDisplay) waiting() { d.warn("waiting for another ferry send of this client") }
+
+// print puts a line on stdout.
+func (d *sendDisplay) print(line []byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.bars = append(d.bars, b)
+	d.write(d.stdout, line)
+}
+
+// begin shows that a file is on its way.
+func (d *sendDisplay) begin(label string, size int64) *sendBar {
+	b := &sendBar{display: d, label: label, begun: time.Now(), now: proto.Progress{Phase: proto.PhaseConnecting, TotalBytes: size}}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.begun++; d.begun == 1 {
+		d.bars, d.started = map[*sendBar]struct{}{}, b.begun
+	}
+	b.number = d.begun
+	d.bars[b] = struct{}{}
 	return b
 }
 
@@ -125,6 +202,8 @@ func (d *sendDisplay) begin(label string, size int64) *sendBar {
 type sendBar struct {
 	display *sendDisplay
 	label   string
+	number  int // in the order in which the files began
+	begun   time.Time
 	now     proto.Progress
 	since   time.Time // when the send that runs began
 	retryAt time.Time // zero unless it waits for the next try
@@ -155,11 +234,25 @@ func (b *sendBar) end(o outcome) {
 	d := b.display
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.bars = slices.DeleteFunc(d.bars, func(other *sendBar) bool { return other == b })
+	delete(d.bars, b)
+	if o.State == stateStored {
+		d.done++
+		d.bytes += o.Size
+	} else {
+		d.faulty++
+	}
 	switch {
+	case o.common && o.Error == d.common:
+		d.unsaid++
 	case o.Error != "":
+		if o.common {
+			d.common = o.Error
+		}
 		d.write(d.stderr, fmt.Appendf(nil, "ferry send: %s: %s\n", b.label, o.Error))
-	case d.width != nil:
+	case d.width == nil || d.many():
+	case o.Sends == 0:
+		d.write(d.stderr, fmt.Appendf(nil, "%s: stored already, %s\n", b.label, bytesInWords(o.Size)))
+	default:
 		d.write(d.stderr, fmt.Appendf(nil, "%s: stored, %s in %.1f s\n", b.label, bytesInWords(o.Size), o.Seconds))
 	}
 	d.writeJSON(o)
@@ -306,7 +399,7 @@ func terminalWidth(w io.Writer, environ []string) func() int {
 	if !ok || slices.Contains(environ, "TERM=dumb") {
 		return nil
 	}
-	if _, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS); err != nil {
+	if !isTerminal(f) {
 		return nil
 	}
 	return func() int {

@@ -32,7 +32,7 @@ func startServer(t *testing.T) (address, data string) {
 	ln := listenLoopback(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error)
-	go func() { served <- srv.Serve(ctx, ln, proto.AcceptV3) }()
+	go func() { served <- srv.Serve(ctx, ln, proto.AcceptV3, server.Admission{Open: true}) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := errors.Join(<-served, srv.Close()); err != nil {
@@ -148,7 +148,7 @@ func send(t *testing.T, home string, args ...string) sent {
 
 func sendContext(ctx context.Context, home string, args ...string) sent {
 	var stdout, stderr bytes.Buffer
-	status := run(ctx, append([]string{"send"}, args...), []string{"HOME=" + home}, &stdout, &stderr)
+	status := run(ctx, append([]string{"send"}, args...), []string{"HOME=" + home}, nil, &stdout, &stderr)
 	return sent{status, stdout.String(), stderr.String()}
 }
 

@@ -96,12 +96,12 @@ func TestSendAttempts(t *testing.T) {
 		{"exists, and it is not ours", []answer{cut, answers(proto.ErrExists)}, 0, exitExists, 2, "nothing was changed"},
 		{"refused when it had matched", []answer{refusedLate}, 0, exitUndelivered, 1, "the server refused the file"},
 		{"exists", []answer{answers(proto.ErrExists)}, 0, exitExists, 1, "nothing was changed"},
-		{"name taken", []answer{answers(proto.ErrNameTaken)}, 0, exitNameTaken, 1, "another name"},
+		{"name taken", []answer{answers(proto.ErrNameTaken)}, 0, exitUnauthorized, 1, "another name"},
 		{"checksums", []answer{answers(proto.ErrChecksum)}, 0, exitIntegrity, 1, "checksum differed"},
 		{"too large", []answer{answers(proto.ErrTooLarge)}, 0, exitNoRoom, 1, "too large"},
 		{"unreadable", []answer{answers(proto.ErrSource)}, 0, exitNoFile, 1, "nothing was stored: source"},
 		{"another protocol", []answer{answers(proto.ErrProtocol)}, 0, exitUndelivered, 1, "is that the right port"},
-		{"identity", []answer{answers(identity(syscall.ENOSPC))}, 0, exitFailure, 1, "no space left"},
+		{"identity", []answer{answers(identityError(syscall.ENOSPC))}, 0, exitFailure, 1, "no space left"},
 		{"time is up in a try", []answer{cut, hangs}, 10 * time.Second, exitTimeout, 2, "--timeout has passed; before, not delivered: unexpected EOF"},
 		{"time is up between tries", []answer{unreachable}, 2 * time.Second, exitTimeout, 2, "--timeout has passed; before, the server cannot be reached"},
 	} {
@@ -143,7 +143,7 @@ func attempts(t *testing.T, ctx context.Context, answers []answer) (outcome, *fa
 	f := &fakeSender{answers: answers}
 	show := newSendDisplay(&stdout, &stderr, false, nil)
 	d := &sending{client: f, retries: 3, show: show}
-	o := d.one(ctx, sendFile{path, name})
+	o := d.one(ctx, sendFile{path: path, name: name})
 	if err := show.close(); err != nil {
 		t.Error(err)
 	}

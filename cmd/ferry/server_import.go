@@ -21,7 +21,7 @@ var errImport = errors.New("not everything could be taken over; the old folder i
 func (p *program) serverImportCommand() *cobra.Command {
 	var data, from, config string
 	cmd := &cobra.Command{
-		Use:   "import --from FOLDER --data DIR",
+		Use:   "import --from FOLDER [flags]",
 		Short: "Take over an old server's clients and files",
 		Long: `Take over what an old server of wire version 3 kept in FOLDER: the clients of
 its databases, with their ids and keys, and the files it had verified. Its
@@ -32,10 +32,10 @@ where it ended.
 Each client and file that cannot be taken over is named, a line each with the
 reason, and the exit status is 1 then. Files that the old server had not
 verified are left out and do not count as that.`,
-		Example: "  ferry server import --from ./old-server --data /var/lib/ferry/server",
+		Example: "  ferry server import --from ./old-server --data ./server",
 		Args:    noArguments,
 	}
-	cmd.Flags().StringVar(&data, "data", "", "`DIR` of the server (required); it is created if need be")
+	cmd.Flags().StringVar(&data, "data", serverData, "`DIR` of the server; it is created if need be")
 	cmd.Flags().StringVar(&from, "from", "", "`FOLDER` of the old server (required)")
 	registerConfig(cmd.Flags(), &config)
 	cmd.DisableFlagsInUseLine = true
@@ -43,8 +43,11 @@ verified are left out and do not count as that.`,
 		if err := loadSettings(cmd, p.environ); err != nil {
 			return err
 		}
-		if data == "" || from == "" {
-			return usagef("--from and --data are needed: the folder of the old server, and that of this one")
+		switch {
+		case from == "":
+			return usagef("--from is missing: the folder of the old server")
+		case data == "":
+			return usagef("--data is missing: the folder of this server")
 		}
 		p.started = true
 		return p.importFrom(cmd.Context(), from, data)

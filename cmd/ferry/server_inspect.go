@@ -31,7 +31,7 @@ type inspection struct {
 func (p *program) inspect(cmd *cobra.Command, byClient bool, run func(ctx context.Context, i *server.Inspector, in *inspection) error) *cobra.Command {
 	in := &inspection{}
 	flags := cmd.Flags()
-	flags.StringVar(&in.data, "data", "", "`DIR` of the server (required)")
+	flags.StringVar(&in.data, "data", serverData, "`DIR` of the server")
 	flags.BoolVar(&in.json, "json", false, "print a line of JSON for each instead of a table")
 	registerConfig(flags, &in.config)
 	if byClient {
@@ -92,12 +92,13 @@ func (t *table) end() error { return t.columns.Flush() }
 
 func (p *program) serverClientsCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "clients --data DIR [flags]",
-		Short:   "List the clients that have registered",
-		Example: "  ferry server clients --data /var/lib/ferry/server\n  ferry server clients --data ./server --json",
+		Use:     "clients [flags]",
+		Short:   "List the clients that have registered, revoke and restore them",
+		Example: "  ferry server clients\n  ferry server clients --data ./server --json\n  ferry server clients revoke build-7",
 	}
+	cmd.AddCommand(p.clientsRevokeCommand(), p.clientsRestoreCommand())
 	return p.inspect(cmd, false, func(ctx context.Context, i *server.Inspector, in *inspection) error {
-		t := newTable(p.stdout, in.json, "NAME\tID\tFILES\tBYTES\tREGISTERED\tLAST SEEN")
+		t := newTable(p.stdout, in.json, "NAME\tID\tFILES\tBYTES\tREGISTERED\tLAST SEEN\tREVOKED")
 		for c, err := range i.Clients(ctx) {
 			if err != nil {
 				return errors.Join(err, t.end())
@@ -109,8 +110,13 @@ func (p *program) serverClientsCommand() *cobra.Command {
 				Bytes        int64     `json:"bytes"`
 				RegisteredAt time.Time `json:"registered_at"`
 				LastSeen     time.Time `json:"last_seen"`
-			}{c.Name, c.ID.String(), c.Files, c.Bytes, c.RegisteredAt, c.LastSeen}
-			if err := t.add(value, "%s\t%s\t%d\t%d\t%s\t%s", c.Name, c.ID, c.Files, c.Bytes, stamp(c.RegisteredAt), stamp(c.LastSeen)); err != nil {
+				RevokedAt    time.Time `json:"revoked_at,omitzero"`
+			}{c.Name, c.ID.String(), c.Files, c.Bytes, c.RegisteredAt, c.LastSeen, c.RevokedAt}
+			revoked := ""
+			if !c.RevokedAt.IsZero() {
+				revoked = stamp(c.RevokedAt)
+			}
+			if err := t.add(value, "%s\t%s\t%d\t%d\t%s\t%s\t%s", c.Name, c.ID, c.Files, c.Bytes, stamp(c.RegisteredAt), stamp(c.LastSeen), revoked); err != nil {
 				return err
 			}
 		}
@@ -120,9 +126,9 @@ func (p *program) serverClientsCommand() *cobra.Command {
 
 func (p *program) serverFilesCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "files --data DIR [flags]",
+		Use:     "files [flags]",
 		Short:   "List the files that are stored",
-		Example: "  ferry server files --data /var/lib/ferry/server --client build-7\n  ferry server files --data ./server --json",
+		Example: "  ferry server files --client build-7\n  ferry server files --data ./server --json",
 	}
 	return p.inspect(cmd, true, func(ctx context.Context, i *server.Inspector, in *inspection) error {
 		t := newTable(p.stdout, in.json, "CLIENT\tSIZE\tCKSUM\tSHA-256\tSTORED\tNAME")
@@ -149,13 +155,13 @@ func (p *program) serverFilesCommand() *cobra.Command {
 
 func (p *program) serverVerifyCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "verify --data DIR [flags]",
+		Use:   "verify [flags]",
 		Short: "Compare every stored file with the catalog",
 		Long: `Read every stored file and compare its size, cksum and SHA-256 with the
 catalog. What differs or is missing is named, a line each; so is what is on disk
 and not on record. Nothing is changed. The exit status is 1 if there is
 anything to name, else 0.`,
-		Example: "  ferry server verify --data /var/lib/ferry/server\n  ferry server verify --data ./server --client build-7 --json",
+		Example: "  ferry server verify\n  ferry server verify --data ./server --client build-7 --json",
 	}
 	return p.inspect(cmd, true, p.verify)
 }

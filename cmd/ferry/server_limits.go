@@ -19,10 +19,13 @@ type limitFlags struct {
 	handshake, idle              time.Duration
 	files, clients               int64
 	rate, fileSize, staged, free size
+	stagedPerClient              size
+	unfinished                   int
+	keepUnfinished               time.Duration
 }
 
 func (l *limitFlags) register(flags *pflag.FlagSet) {
-	l.rate, l.staged, l.free = 1<<10, 64<<30, 64<<20
+	l.rate, l.staged, l.stagedPerClient, l.free = 1<<10, 64<<30, 32<<30, 64<<20
 	flags.IntVar(&l.conns, "max-conns", 1024, "connections served at once, `N`")
 	flags.IntVar(&l.perAddress, "max-conns-per-address", 256, "connections from one address, `N`, loopback included")
 	flags.IntVar(&l.perClient, "max-conns-per-client", 32, "connections of one client, `N`")
@@ -31,6 +34,9 @@ func (l *limitFlags) register(flags *pflag.FlagSet) {
 	flags.Var(&l.rate, "min-rate", "least `SIZE` a second that a file has to come with")
 	flags.Var(&l.fileSize, "max-file-size", "largest file, a `SIZE`; 0 is what the version can carry")
 	flags.Var(&l.staged, "max-staged", "`SIZE` that unfinished files may have on disk in all")
+	flags.Var(&l.stagedPerClient, "max-staged-per-client", "`SIZE` that unfinished files of one client may have on disk")
+	flags.IntVar(&l.unfinished, "max-unfinished-per-client", 1000, "interrupted files of one client that are kept to go on with, `N`")
+	flags.DurationVar(&l.keepUnfinished, "keep-unfinished", 24*time.Hour, "how long they are kept, a `DURATION`")
 	flags.Var(&l.free, "min-free", "`SIZE` of the disk to leave free: files that would use it are refused")
 	flags.Int64Var(&l.files, "max-files-per-client", 1_000_000, "files that one client may store, `N`")
 	flags.Int64Var(&l.clients, "max-clients", 100_000, "clients that may register, `N`")
@@ -45,6 +51,7 @@ func (l *limitFlags) check() error {
 		{"max-conns", int64(l.conns)}, {"max-conns-per-address", int64(l.perAddress)}, {"max-conns-per-client", int64(l.perClient)},
 		{"max-files-per-client", l.files}, {"max-clients", l.clients},
 		{"min-rate", int64(l.rate)}, {"max-staged", int64(l.staged)},
+		{"max-staged-per-client", int64(l.stagedPerClient)}, {"max-unfinished-per-client", int64(l.unfinished)},
 	} {
 		if f.value < 1 {
 			errs = append(errs, fmt.Errorf("--%s %d: want at least 1", f.name, f.value))
@@ -53,7 +60,7 @@ func (l *limitFlags) check() error {
 	for _, f := range []struct {
 		name  string
 		value time.Duration
-	}{{"handshake-timeout", l.handshake}, {"idle-timeout", l.idle}} {
+	}{{"handshake-timeout", l.handshake}, {"idle-timeout", l.idle}, {"keep-unfinished", l.keepUnfinished}} {
 		if f.value <= 0 {
 			errs = append(errs, fmt.Errorf("--%s %v: it must be more than nothing", f.name, f.value))
 		}
@@ -70,6 +77,7 @@ func (l *limitFlags) limits() server.Limits {
 		Conns: l.conns, ConnsPerAddress: l.perAddress, ConnsPerClient: l.perClient,
 		Handshake: l.handshake, Idle: l.idle, Rate: int64(l.rate),
 		FileSize: int64(l.fileSize), Staged: int64(l.staged), Free: free,
+		StagedPerClient: int64(l.stagedPerClient), Unfinished: l.unfinished, KeepUnfinished: l.keepUnfinished,
 		Files: l.files, Clients: l.clients,
 	}
 }
