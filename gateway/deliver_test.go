@@ -5,15 +5,12 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"maps"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -620,7 +617,7 @@ func TestRestart(t *testing.T) {
 // TestOverTheWire delivers with the real client to the server half of the
 // protocol, over loopback.
 func TestOverTheWire(t *testing.T) {
-	srv := listenV3(t)
+	srv := listenNative(t, proto.AcceptV3)
 	dir := t.TempDir()
 	g := openCore(t, dir, newRemote(), func(cfg *Config, p *parts) {
 		cfg.To = destination(t, "v3://"+srv.ln.Addr().String()+"?window=16")
@@ -649,126 +646,10 @@ func TestOverTheWire(t *testing.T) {
 	}
 }
 
-// serverV3 is the server half of the protocol with files in memory.
-type serverV3 struct {
-	ln net.Listener
-
-	mu    sync.Mutex
-	files map[string]string
-	known map[proto.ClientID]proto.Registration
-}
-
-func listenV3(t *testing.T) *serverV3 {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &serverV3{ln: ln, files: map[string]string{}, known: map[proto.ClientID]proto.Registration{}}
-	ctx, cancel := context.WithCancel(context.Background())
-	var all sync.WaitGroup
-	all.Go(func() {
-		for {
-			conn, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			all.Go(func() {
-				defer conn.Close()
-				s.serve(ctx, conn)
-			})
-		}
-	})
-	t.Cleanup(func() {
-		cancel()
-		ln.Close()
-		all.Wait()
-	})
-	return s
-}
-
-func (s *serverV3) serve(ctx context.Context, conn net.Conn) {
-	session, err := proto.AcceptV3(ctx, conn, proto.SessionConfig{Directory: s})
-	for err == nil {
-		var in proto.Transfer
-		if in, err = session.Next(ctx); err != nil {
-			return
-		}
-		err = s.take(ctx, in)
-	}
-}
-
-func (s *serverV3) take(ctx context.Context, in proto.Transfer) error {
-	name := in.Offer().Name.String()
-	s.mu.Lock()
-	_, there := s.files[name]
-	s.mu.Unlock()
-	if there {
-		return in.Refuse(ctx, proto.ErrExists)
-	}
-	var b memorySink
-	if _, err := in.Receive(ctx, &b); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	s.files[name] = b.String()
-	s.mu.Unlock()
-	return in.Accept(ctx, proto.Stored{})
-}
-
-type memorySink struct{ strings.Builder }
-
-func (m *memorySink) Reset() error          { m.Builder.Reset(); return nil }
-func (m *memorySink) Kept() (int64, []byte) { return 0, nil }
-func (m *memorySink) Keep([]byte) error     { return nil }
-
-var _ io.Writer = (*memorySink)(nil)
-
-func (s *serverV3) stored() map[string]string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return maps.Clone(s.files)
-}
-
-func (s *serverV3) registrations() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.known)
-}
-
-func (s *serverV3) ByID(_ context.Context, id proto.ClientID) (proto.Registration, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if r, ok := s.known[id]; ok {
-		return r, nil
-	}
-	return proto.Registration{}, proto.ErrUnknownClient
-}
-
-func (s *serverV3) Admits(_ context.Context, _ proto.ClientName, id proto.ClientID, _ string) (proto.ClientID, error) {
-	if s.registrations() > 0 {
-		return id, proto.ErrNameTaken
-	}
-	return id, nil
-}
-
-func (s *serverV3) Replace(context.Context, proto.ClientID, []byte, []byte) error {
-	return proto.ErrUnsupported
-}
-
-func (s *serverV3) Register(_ context.Context, r proto.Registration, _ string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.known[r.ID] = r
-	return nil
-}
-
-func (s *serverV3) Seen(context.Context, proto.ClientID) error { return nil }
-
 // TestDestinationIsBack has the destination away, with the real client, and
 // back again.
 func TestDestinationIsBack(t *testing.T) {
-	srv := listenV3(t)
+	srv := listenNative(t, proto.AcceptV3)
 	away, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
