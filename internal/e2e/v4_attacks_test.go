@@ -45,12 +45,12 @@ var foes = []foe{
 	},
 	{
 		what: "id and name without the key", attack: withoutTheKey,
-		logged: [][]string{{"address=127.0.0.1:", "does not open"}},
+		logged: [][]string{{"victim", "address=127.0.0.1:", "does not open"}},
 	},
 	{
 		what: "tokens", attack: badTokens,
 		stored: []string{"first/file", "racer*"},
-		logged: [][]string{{"client=second", "address=127.0.0.1:", "token"}},
+		logged: [][]string{{"second", "address=127.0.0.1:", "token"}},
 	},
 	{
 		what: "revoked in mid-transfer", attack: revoked,
@@ -258,7 +258,7 @@ func revoked(s *siegeV4) error {
 	}
 	defer r.close()
 	o := offerOf("endless", nil)
-	o.Size, o.Known = 1<<40, false
+	o.Size, o.Known = 1<<34, false
 	if _, err := r.offer(1, o); err != nil {
 		return err
 	}

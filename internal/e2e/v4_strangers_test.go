@@ -343,10 +343,10 @@ func otherProtocols(s *siegeV4) error {
 		}
 		r.siege = s
 		_ = r.write(clearMessage(v4.CodeReconnect, v4.Reconnect{ID: s.mallory.id, Name: "mallory"}.Append(nil)))
-		a, err := r.hear()
+		err = r.expectEnd(what)
 		r.close()
-		if err == nil {
-			return fmt.Errorf("%s: answered %v", what, a.code)
+		if err != nil {
+			return err
 		}
 	}
 	return nil
