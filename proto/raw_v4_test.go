@@ -3,12 +3,15 @@ package proto_test
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"io"
+	"math/big"
 	"net"
 	"slices"
 	"sync"
@@ -21,8 +24,21 @@ import (
 
 // serverV4 is the identity of every server in these tests.
 var serverV4 = sync.OnceValue(func() proto.ServerIdentity {
-	pem := must(proto.NewServerIdentity())
-	return must(proto.ParseServerIdentity(pem, pem))
+	both := must(proto.NewServerIdentity())
+	return must(proto.ParseServerIdentity(both, both))
+})
+
+// quickV4 is one whose signatures cost little.
+var quickV4 = sync.OnceValue(func() proto.ServerIdentity {
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	template := x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC)}
+	certificate := must(x509.CreateCertificate(rand.Reader, &template, &template, public, private))
+	return must(proto.ParseServerIdentity(
+		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: must(x509.MarshalPKCS8PrivateKey(private))})))
 })
 
 // keyV4 is a client's key, the same in each test.
@@ -41,6 +57,7 @@ type hostV4 struct {
 	// take deals with an offered file; storing it is the default.
 	take func(ctx context.Context, t proto.Transfer) error
 	wrap func(net.Conn) net.Conn // what the server sees of a connection
+	id   func() proto.ServerIdentity
 
 	mu       sync.Mutex
 	files    map[string]proto.Stored
@@ -49,12 +66,14 @@ type hostV4 struct {
 	errs     []error // sessions' and transfers'
 	closing  []error // of Session.Close
 	conns    sync.WaitGroup
+	waits    sync.Once
 }
 
 func newHostV4(known ...proto.Registration) *hostV4 {
 	return &hostV4{
 		dir:      newDirectory(known...),
 		ctx:      context.Background(),
+		id:       serverV4,
 		files:    map[string]proto.Stored{},
 		contents: map[string][]byte{},
 		stages:   map[proto.TransferID]*stageV4{},
@@ -73,7 +92,7 @@ func (h *hostV4) serve(conn net.Conn) {
 	}
 	cfg := h.cfg
 	cfg.Directory = h.dir
-	s, err := proto.AcceptV4(serverV4())(h.ctx, conn, cfg)
+	s, err := proto.AcceptV4(h.id())(h.ctx, conn, cfg)
 	if err != nil {
 		h.note(err)
 		return
@@ -232,6 +251,7 @@ func (h *hostV4) listen(t testing.TB) string {
 // A rawV4 is a client that says what a test wants it to.
 type rawV4 struct {
 	t       testing.TB
+	host    *hostV4
 	conn    net.Conn
 	tls     *tls.Conn
 	id      proto.ClientID
@@ -277,11 +297,9 @@ func clientConfigV4() *tls.Config {
 // over is a client whose TLS is there.
 func (h *hostV4) over(t testing.TB, conn net.Conn) *rawV4 {
 	t.Helper()
-	r := &rawV4{t: t, conn: conn, tls: tls.Client(conn, clientConfigV4()), key: keyV4()}
-	t.Cleanup(func() {
-		conn.Close()
-		h.conns.Wait()
-	})
+	r := &rawV4{t: t, host: h, conn: conn, tls: tls.Client(conn, clientConfigV4()), key: keyV4()}
+	h.waits.Do(func() { t.Cleanup(h.conns.Wait) }) // when all have been closed
+	t.Cleanup(func() { conn.Close() })
 	if err := r.tls.Handshake(); err != nil {
 		t.Fatalf("TLS: %v", err)
 	}
@@ -397,7 +415,7 @@ func (r *rawV4) expectStored(numbers ...uint64) []proto.Stored {
 		if err != nil {
 			r.t.Fatal(err)
 		}
-		s, err := proto.VerifyReceipt(m.Envelope, serverV4().Pin())
+		s, err := proto.VerifyReceipt(m.Envelope, r.host.id().Pin())
 		if err != nil {
 			r.t.Fatal(err)
 		}
