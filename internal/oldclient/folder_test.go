@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"errors"
 	"io/fs"
@@ -159,8 +161,8 @@ func TestFolderKeepsWhatItCannotRead(t *testing.T) {
 	}
 }
 
-// TestFolderWantsAKey: what is whole and no key of RSA is found before anything
-// is sent.
+// TestFolderWantsAKey: what is whole and no key of RSA, or none that version 3 can
+// use, is found before anything is sent.
 func TestFolderWantsAKey(t *testing.T) {
 	_, ed25519Key, err := ed25519.GenerateKey(nil)
 	if err != nil {
@@ -170,7 +172,17 @@ func TestFolderWantsAKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for want, der := range map[string][]byte{"it is damaged": {0x30, 0}, "it is not RSA": other} {
+	keys := map[string][]byte{"it is damaged": {0x30, 0}, "it is not RSA": other}
+	for bits, want := range map[int]string{1024: "version 3 cannot use it: public key: 162 bytes", 2048: "version 3 cannot use it: public key: 294 bytes"} {
+		key, err := rsa.GenerateKey(rand.Reader, bits) // its exponent is 65537
+		if err != nil {
+			t.Fatal(err)
+		}
+		if keys[want], err = x509.MarshalPKCS8PrivateKey(key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for want, der := range keys {
 		dir := t.TempDir()
 		me := oldclient.Me{Name: clientName(t, "alice"), Key: der}
 		write(t, filepath.Join(dir, "me.info"), me.Append(nil), 0o600)

@@ -114,7 +114,8 @@ func checkSequence(der []byte) error {
 	return nil
 }
 
-// checkKey wants a private key of RSA as PKCS#8 in DER.
+// checkKey wants a private key of RSA as PKCS#8 in DER, and one that version 3
+// can use: no server can be asked with another.
 func checkKey(der []byte) error {
 	if err := checkSequence(der); err != nil {
 		return err
@@ -123,8 +124,16 @@ func checkKey(der []byte) error {
 	if err != nil {
 		return errDamagedKey // err could show bytes of it
 	}
-	if _, ok := k.(*rsa.PrivateKey); !ok {
+	key, ok := k.(*rsa.PrivateKey)
+	if !ok {
 		return errors.New("private key: it is not RSA")
+	}
+	public, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err == nil {
+		err = proto.CheckKeyV3(public)
+	}
+	if err != nil {
+		return fmt.Errorf("private key: version 3 cannot use it: %w", err)
 	}
 	return nil
 }
