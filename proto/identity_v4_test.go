@@ -210,8 +210,10 @@ func TestServerIdentitySpeaksTLS(t *testing.T) {
 		if err := client.HandshakeContext(t.Context()); err != nil {
 			t.Errorf("%s: %v", k.name, err)
 		}
-		b.Close()
-		<-done
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+		<-done // with an error: nobody waits for what it says last
 		peers := client.ConnectionState().PeerCertificates
 		if len(peers) != 1 || sha256.Sum256(peers[0].RawSubjectPublicKeyInfo) != m.identity.Pin() {
 			t.Errorf("%s: TLS shows %d certificates, or another key than the pin's", k.name, len(peers))
@@ -317,13 +319,14 @@ func TestServerIdentityHidesItsKey(t *testing.T) {
 		var log bytes.Buffer
 		slog.New(slog.NewTextHandler(&log, nil)).Info("start", "identity", m.identity)
 		slog.New(slog.NewJSONHandler(&log, nil)).Info("start", "identity", m.identity)
-		shown := log.String()
+		var shown strings.Builder
+		shown.WriteString(log.String())
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%t"} {
-			shown += fmt.Sprintf(verb, within) + fmt.Sprintf(verb, &within)
+			shown.WriteString(fmt.Sprintf(verb, within) + fmt.Sprintf(verb, &within))
 		}
 		for _, secret := range secretsOf(t, m.key) {
-			if strings.Contains(shown, secret) {
-				t.Errorf("%s: the key is in %.500s", k.name, shown)
+			if strings.Contains(shown.String(), secret) {
+				t.Errorf("%s: the key is in %.500s", k.name, shown.String())
 			}
 		}
 	}
@@ -344,6 +347,6 @@ func secretsOf(t *testing.T, key crypto.Signer) []string {
 	case ed25519.PrivateKey:
 		b = k
 	}
-	decimal := strings.Trim(fmt.Sprint(b[:8]), "[]")
+	decimal := strings.Trim(fmt.Sprintf("%d", b[:8]), "[]")
 	return []string{decimal, strings.ReplaceAll(decimal, " ", ", "), hex.EncodeToString(b[:8])}
 }

@@ -114,7 +114,7 @@ func TestSecretsAreHidden(t *testing.T) {
 		}
 		sealer, opener := pair(t, key)
 		for _, shown := range []string{fmt.Sprintf(verb, sealer), fmt.Sprintf(verb, opener)} {
-			if strings.Contains(shown, hex.EncodeToString(key[:4])) || strings.Contains(shown, strings.Trim(fmt.Sprint(key[:4]), "[]")) {
+			if strings.Contains(shown, hex.EncodeToString(key[:4])) || strings.Contains(shown, strings.Trim(fmt.Sprintf("%d", key[:4]), "[]")) {
 				t.Errorf("%s shows a key: %s", verb, shown)
 			}
 		}

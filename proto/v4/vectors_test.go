@@ -12,6 +12,7 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -98,9 +99,7 @@ func plain(v reflect.Value) any {
 		for i := range v.NumField() {
 			f := v.Type().Field(i)
 			if f.Anonymous {
-				for name, value := range plain(v.Field(i)).(map[string]any) {
-					fields[name] = value
-				}
+				maps.Copy(fields, plain(v.Field(i)).(map[string]any))
 				continue
 			}
 			fields[camel(f.Name)] = plain(v.Field(i))
