@@ -22,7 +22,17 @@ import (
 	"ferry/server"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain lets the test binary be an operator's command beside a server.
+func TestMain(m *testing.M) {
+	if what := os.Getenv("SERVER_TEST_OPERATE"); what != "" {
+		if err := operate(os.Getenv("SERVER_TEST_DATA"), what, os.Getenv("SERVER_TEST_NAME")); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // wait bounds what a test waits for; it is only reached by one that fails.
 const wait = 30 * time.Second
@@ -70,6 +80,8 @@ type harness struct {
 	stop    func() // ends Serve and waits for it; may be called again
 	end     context.CancelFunc
 	done    chan error // what Serve returned
+
+	admission server.Admission
 }
 
 // start opens a server and serves fakes, on a folder that may have been used.
@@ -82,7 +94,7 @@ func start(t testing.TB, data string, limits server.Limits) *harness {
 
 func openOn(t testing.TB, data string, limits server.Limits) *harness {
 	t.Helper()
-	h := &harness{t: t, data: data, log: new(journal)}
+	h := &harness{t: t, data: data, log: new(journal), admission: server.Admission{Open: true}}
 	s, err := server.Open(t.Context(), server.Config{
 		Data: data, Grace: time.Minute, Limits: limits,
 		Log: slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
@@ -104,7 +116,7 @@ func (h *harness) serve() {
 	h.ln = newListener()
 	ctx, end := context.WithCancel(context.Background())
 	h.end, h.done = end, make(chan error, 1)
-	go func() { h.done <- h.Serve(ctx, h.ln, accept, server.Admission{Open: true}) }()
+	go func() { h.done <- h.Serve(ctx, h.ln, accept, h.admission) }()
 	h.stop = sync.OnceFunc(func() {
 		end()
 		if err := <-h.done; err != nil {
@@ -222,6 +234,9 @@ type peer struct {
 	entered chan struct{} // closed when the handshake is done
 	gone    chan struct{} // closed when the server has closed the connection
 	panics  bool          // in Next
+	token   string        // to register with
+	ended   error         // why there was no next file; valid when gone is closed
+	closed  bool          // the session was; likewise
 }
 
 // conn is the server's end of a peer.
@@ -290,25 +305,40 @@ func accept(ctx context.Context, c net.Conn, cfg proto.SessionConfig) (proto.Ses
 	}
 	p.client = proto.Registration{Name: name, PublicKey: []byte("key of " + p.name)}
 	copy(p.client.ID[:], p.name)
-	known := cfg.Directory.Seen
-	switch _, err := cfg.Directory.Admits(ctx, name, p.client.ID, ""); {
-	case err == nil:
-		known = func(ctx context.Context, _ proto.ClientID) error { return cfg.Directory.Register(ctx, p.client, "") }
-	case !errors.Is(err, proto.ErrNameTaken):
-		return nil, err
-	}
-	if err := known(ctx, p.client.ID); err != nil && !errors.Is(err, proto.ErrNameTaken) {
-		return nil, err
+	if p.ended = p.handshake(ctx, cfg.Directory, name); p.ended != nil {
+		return nil, p.ended
 	}
 	close(p.entered)
 	return p, nil
 }
 
+func (p *peer) handshake(ctx context.Context, d proto.Directory, name proto.ClientName) error {
+	_, err := d.ByID(ctx, p.client.ID)
+	if err == nil && p.token == "" {
+		return d.Seen(ctx, p.client.ID)
+	}
+	if err != nil && !errors.Is(err, proto.ErrUnknownClient) && p.token == "" {
+		return err
+	}
+	if p.client.ID, err = d.Admits(ctx, name, p.client.ID, p.token); err != nil {
+		return err
+	}
+	err = d.Register(ctx, p.client, p.token)
+	if errors.Is(err, proto.ErrNameTaken) && p.token == "" {
+		return nil // another connection of the client was first
+	}
+	return err
+}
+
 func (p *peer) Client() proto.Registration { return p.client }
 
-func (p *peer) Close() error { return nil }
+func (p *peer) Close() error {
+	p.closed = true
+	return nil
+}
 
-func (p *peer) Next(ctx context.Context) (proto.Transfer, error) {
+func (p *peer) Next(ctx context.Context) (_ proto.Transfer, err error) {
+	defer func() { p.ended = err }()
 	if p.panics {
 		panic("the session is broken")
 	}
@@ -334,8 +364,9 @@ type transfer struct {
 // outcome is what the server made of a transfer.
 type outcome struct {
 	accepted bool
-	received bool  // Receive was called
-	err      error // of Refuse, or what Receive returned
+	received bool         // Receive was called
+	err      error        // of Refuse, or what Receive returned
+	as       proto.Stored // of Accept or Exists
 }
 
 // file is a file that is sent as it should be.
@@ -358,6 +389,14 @@ func sent(name, content string, receive func(ctx context.Context, dst proto.Sink
 	}
 }
 
+// large is a file that can go on when it breaks off, if it has 1 MiB. Only its
+// size is known of its content.
+func large(name string, size int64, receive func(ctx context.Context, dst proto.Sink) error) *transfer {
+	f := sent(name, "", receive)
+	f.offer.Size, f.offer.ID = size, proto.TransferID{1, 2, 3}
+	return f
+}
+
 func (t *transfer) Offer() proto.Offer { return t.offer }
 
 func (t *transfer) Receive(ctx context.Context, dst proto.Sink) (proto.Sum, error) {
@@ -374,13 +413,14 @@ func sumOf(content string) proto.Sum {
 	return s.Sum()
 }
 
-func (t *transfer) Accept(context.Context, proto.Stored) error {
-	t.outcome <- outcome{accepted: true}
+func (t *transfer) Accept(_ context.Context, as proto.Stored) error {
+	t.outcome <- outcome{accepted: true, as: as}
 	return nil
 }
 
-func (t *transfer) Exists(ctx context.Context, _ proto.Stored) error {
-	return t.Refuse(ctx, proto.ErrExists)
+func (t *transfer) Exists(_ context.Context, as proto.Stored) error {
+	t.outcome <- outcome{err: proto.ErrExists, as: as}
+	return nil
 }
 
 func (t *transfer) Refuse(_ context.Context, why error) error {
