@@ -18,6 +18,10 @@ import (
 // errImport: something was left behind; each was named.
 var errImport = errors.New("not everything could be taken over; the old folder is as it was, and the import can be run again")
 
+// errImportStopped is no [errStopped], which is success: what comes after an
+// import may be the end of the old folder.
+var errImportStopped = errors.New("stopped by a signal before everything was taken over; the old folder is as it was, and the import goes on where it ended when it is run again")
+
 func (p *program) serverImportCommand() *cobra.Command {
 	var data, from, config string
 	cmd := &cobra.Command{
@@ -56,6 +60,11 @@ verified are left out and do not count as that.`,
 }
 
 func (p *program) importFrom(ctx context.Context, from, data string) (err error) {
+	defer func() {
+		if err != nil && ctx.Err() != nil {
+			err = errImportStopped
+		}
+	}()
 	old, err := oldserver.Open(ctx, from)
 	if err != nil {
 		return err
@@ -110,6 +119,9 @@ func (i *importer) takeClients(ctx context.Context) error {
 		if err == nil {
 			err = i.server.ImportClient(ctx, r, c.LastSeen)
 		}
+		if err != nil && ctx.Err() != nil {
+			return err
+		}
 		if err != nil {
 			i.leave("client", c.Name, err)
 			continue
@@ -146,7 +158,10 @@ func (i *importer) takeFiles(ctx context.Context) error {
 			i.unverified++
 			continue
 		}
-		if err := i.takeFile(ctx, f); err != nil {
+		switch err := i.takeFile(ctx, f); {
+		case err != nil && ctx.Err() != nil:
+			return err
+		case err != nil:
 			i.leave("file", f.Name, err)
 		}
 	}
