@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"time"
 
 	"ferry/proto"
 )
@@ -189,34 +188,6 @@ func syncFolder(dir string) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
-}
-
-// lockEvery is how often Lock looks whether the folder is free.
-const lockEvery = 50 * time.Millisecond
-
-// Lock waits until no other process holds the folder, and calls waiting first
-// if it has to. It holds the folder until unlock, or until this process ends.
-// It is advisory, and leaves no file behind. On a file system without locks
-// it holds nothing.
-func (f *Folder) Lock(ctx context.Context, waiting func()) (unlock func() error, err error) {
-	d, err := os.Open(f.dir)
-	if err != nil {
-		return nil, err
-	}
-	for said := false; ; said = true {
-		err := syscall.Flock(int(d.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
-			return d.Close, nil
-		}
-		if !said {
-			waiting()
-		}
-		select {
-		case <-ctx.Done():
-			return nil, errors.Join(fmt.Errorf("wait for %s, which another process uses: %w", f.dir, context.Cause(ctx)), d.Close())
-		case <-time.After(lockEvery):
-		}
-	}
 }
 
 // read returns a file, within maxFile and a byte, and its mode. Anything else

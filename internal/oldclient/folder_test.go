@@ -2,7 +2,6 @@ package oldclient_test
 
 import (
 	"bytes"
-	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/rsa"
@@ -15,7 +14,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -279,50 +277,4 @@ func TestFolderSavesWhole(t *testing.T) {
 		}
 	}
 	saving.Wait()
-}
-
-func TestFolderLock(t *testing.T) {
-	dir := t.TempDir()
-	unlock, err := oldclient.NewFolder(dir, nil).Lock(t.Context(), func() { t.Error("waited for nobody") })
-	if err != nil {
-		t.Fatal(err)
-	}
-	waiting := make(chan struct{})
-	second := make(chan error)
-	go func() {
-		unlock, err := oldclient.NewFolder(dir, nil).Lock(t.Context(), func() { close(waiting) })
-		if err == nil {
-			err = unlock()
-		}
-		second <- err
-	}()
-	<-waiting
-	select {
-	case err := <-second:
-		t.Fatalf("locked twice: %v", err)
-	default:
-	}
-	if err := unlock(); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-second; err != nil {
-		t.Error(err)
-	}
-}
-
-func TestFolderLockEndsWithContext(t *testing.T) {
-	dir := t.TempDir()
-	unlock, err := oldclient.NewFolder(dir, nil).Lock(t.Context(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cause := errors.New("the time is up")
-	ctx, cancel := context.WithTimeoutCause(t.Context(), time.Millisecond, cause)
-	defer cancel()
-	if _, err := oldclient.NewFolder(dir, nil).Lock(ctx, func() {}); !errors.Is(err, cause) {
-		t.Errorf("got %v, want %v", err, cause)
-	}
-	if err := unlock(); err != nil {
-		t.Error(err)
-	}
 }
