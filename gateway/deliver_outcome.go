@@ -208,7 +208,7 @@ func reason(err error) string {
 	if isOurs(err) {
 		return "the gateway could not use its own files: see its log"
 	}
-	return clip(err.Error())
+	return told(err)
 }
 
 // operatorReason is for what somebody has to do something about, "" for what

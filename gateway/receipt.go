@@ -60,7 +60,8 @@ func (g *Gateway) receipt(ctx context.Context, id ulid.ULID) (u Upload, envelope
 	return u, envelope, nil
 }
 
-// envelope is a receipt as it comes.
+// envelope is what the description says of a receipt, which is passed on as it
+// came.
 type envelope struct {
 	// What the payload is.
 	PayloadType string `json:"payloadType" enums:"application/vnd.in-toto+json"`

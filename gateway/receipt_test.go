@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -233,7 +234,15 @@ func TestSourcesSeek(t *testing.T) {
 	}
 }
 
-const anEnvelope = `{"payloadType":"application/vnd.in-toto+json","payload":"e30=","signatures":[{"keyid":"sha256:00","sig":"AA=="}]}`
+// anEnvelope is one as the description has it.
+func anEnvelope(t *testing.T) string {
+	t.Helper()
+	b, err := json.Marshal(envelope{PayloadType: "application/vnd.in-toto+json", Payload: "e30=", Signatures: []signature{{KeyID: "sha256:00", Sig: "AA=="}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
 
 // delivered has an upload of that name delivered, with an envelope if there is
 // one.
@@ -257,6 +266,7 @@ func (f *fakeAPI) delivered(t *testing.T, name, envelope string) Upload {
 
 func TestGetReceipt(t *testing.T) {
 	s := newFakeAPI(t, func(a *httpAPI, _ *fakeCore) { a.names = namingFor(destination(t, "v4://h").CheckName) })
+	want := anEnvelope(t)
 	for name, filename := range map[string]string{
 		"app.tar.gz":          `attachment; filename=app.tar.gz.receipt.json`,
 		"build 17/app.tar.gz": `attachment; filename=app.tar.gz.receipt.json`,
@@ -264,19 +274,19 @@ func TestGetReceipt(t *testing.T) {
 		`a"b`:                 `attachment; filename="a\"b.receipt.json"`,
 		"grüße":               `attachment; filename*=utf-8''gr%C3%BC%C3%9Fe.receipt.json`,
 	} {
-		u := s.delivered(t, name, anEnvelope)
+		u := s.delivered(t, name, want)
 		if got := s.ask(t, "GET", u.address(), nil).upload(t, http.StatusOK); *orEmpty(got.Receipt) != u.address()+"/receipt" {
 			t.Errorf("the upload says %q", *orEmpty(got.Receipt))
 		}
 		a := s.ask(t, "GET", *u.Receipt, nil)
-		if a.StatusCode != http.StatusOK || string(a.body) != anEnvelope {
+		if a.StatusCode != http.StatusOK || string(a.body) != want {
 			t.Fatalf("answer %d: %s", a.StatusCode, a.body)
 		}
-		for field, want := range map[string]string{
-			"Content-Type": receiptType, "Content-Disposition": filename, "Content-Length": fmt.Sprint(len(anEnvelope)), "Cache-Control": "no-cache",
+		for field, value := range map[string]string{
+			"Content-Type": receiptType, "Content-Disposition": filename, "Content-Length": fmt.Sprint(len(want)), "Cache-Control": "no-cache",
 		} {
-			if got := a.Header.Get(field); got != want {
-				t.Errorf("%s is %q, want %q", field, got, want)
+			if got := a.Header.Get(field); got != value {
+				t.Errorf("%s is %q, want %q", field, got, value)
 			}
 		}
 		again := s.ask(t, "GET", *u.Receipt, nil, "If-None-Match", a.Header.Get("ETag"))
