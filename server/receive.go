@@ -33,7 +33,8 @@ type sink struct {
 
 var _ proto.Sink = (*sink)(nil)
 
-// stage begins the file of an offer, or goes on with it.
+// stage begins the file of an offer, or goes on with it. When it returns no
+// error, the claim is the sink's.
 func (s *Server) stage(client proto.ClientID, o proto.Offer, key string, claim *claim) (*sink, error) {
 	in := &sink{server: s, client: client, key: key, claim: claim, last: time.Now()}
 	var err error
@@ -55,6 +56,7 @@ func (s *Server) stage(client proto.ClientID, o proto.Offer, key string, claim *
 	}
 	in.look = in.held + lookEvery
 	if err != nil {
+		in.claim = nil // it stays the caller's
 		return nil, errors.Join(err, in.drop())
 	}
 	return in, nil

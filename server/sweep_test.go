@@ -175,9 +175,24 @@ func TestVisitNotNoted(t *testing.T) {
 	}
 }
 
+// breakRecord makes the catalog fail for files of one name.
+func breakRecord(t *testing.T, data, name string) (lift func()) {
+	t.Helper()
+	return catalogTriggers(t, data, map[string]string{
+		"bad": "before insert on files when new.name = '" + name + "'",
+	})
+}
+
 // holdCatalog makes what stores a file or notes a visit fail, as a full disk
 // would.
 func holdCatalog(t *testing.T, data string) (lift func()) {
+	t.Helper()
+	return catalogTriggers(t, data, map[string]string{
+		"full": "before insert on files", "full2": "before update on clients",
+	})
+}
+
+func catalogTriggers(t *testing.T, data string, fail map[string]string) (lift func()) {
 	t.Helper()
 	db, err := sql.Open("sqlite3", "file:"+filepath.Join(data, "catalog.db")+"?_busy_timeout=10000")
 	if err != nil {
@@ -188,11 +203,13 @@ func holdCatalog(t *testing.T, data string) (lift func()) {
 			t.Error(err)
 		}
 	}
-	exec("create trigger full before insert on files begin select raise(fail, 'full'); end")
-	exec("create trigger full2 before update on clients begin select raise(fail, 'full'); end")
+	for name, when := range fail {
+		exec("create trigger " + name + " " + when + " begin select raise(fail, 'full'); end")
+	}
 	return func() {
-		exec("drop trigger full")
-		exec("drop trigger full2")
+		for name := range fail {
+			exec("drop trigger " + name)
+		}
 		if err := db.Close(); err != nil {
 			t.Error(err)
 		}

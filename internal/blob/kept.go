@@ -327,12 +327,15 @@ func (d *Disk) SweepKept(age time.Duration, fn func(l Leftover, dropped bool)) e
 			return nil // in use
 		}
 		defer d.unclaim(key)
+		if _, err := d.staging.root.Lstat(e.Name()); errors.Is(err, fs.ErrNotExist) {
+			return nil // it went with the other one
+		}
 		l, err := d.leftover(key)
 		switch {
 		case err != nil:
 			return fmt.Errorf("sweep: %w", err)
 		case sidecar && l.Size > 0:
-			return nil // the other one of the two names does it
+			return nil // the other of the two says it
 		case l.Size > 0 && time.Since(l.At) <= age:
 			fn(l, false)
 			return nil
