@@ -26,6 +26,7 @@ type deliveryV4 struct {
 	in     io.ReadCloser
 	at     int64 // where in stands
 	kept   int64 // so many bytes the server has said that it keeps
+	sent   int64 // up to there all has been sent, or kept before
 }
 
 // prefixAtOnce is how much of what the server keeps already is read, or hashed,
@@ -157,7 +158,7 @@ func (d *deliveryV4) over(ctx context.Context, l *lineV4) (Receipt, error) {
 // run offers the file, and sends it as often as it takes and the protocol
 // allows.
 func (d *deliveryV4) run(ctx context.Context) (Receipt, error) {
-	d.matched = false
+	d.matched, d.kept, d.sent = false, 0, 0
 	a, err := d.ask(v4.CodeOffer, offerV4(d.offer, d.offer.Sum).Append(nil))
 	if err != nil {
 		return Receipt{}, err
@@ -190,6 +191,7 @@ func (d *deliveryV4) sendOnce(ctx context.Context) (r Receipt, again bool, err e
 	if err := d.stream(ctx); err != nil {
 		return Receipt{}, false, err
 	}
+	d.sent = d.offer.Size
 	sum, err := d.sum()
 	if err != nil {
 		return Receipt{}, false, d.giveUp(err)
@@ -281,7 +283,7 @@ func (d *deliveryV4) ask(code v4.Code, payload []byte) (answerV4, error) {
 			return a, nil
 		}
 		if ours {
-			if err := d.thanked(a.offset, d.offer.Size); err != nil {
+			if err := d.thanked(a.offset, d.sent); err != nil {
 				return answerV4{}, err
 			}
 		}

@@ -1,6 +1,7 @@
 package proto
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"sync"
@@ -95,7 +96,9 @@ func (in *intakeV4) message(from int64) (bool, error) {
 		return false, fmt.Errorf("%w: packet of %d bytes at %d where %d is to come, of %d", ErrProtocol, n, h.Number, in.at, size)
 	}
 	if cap(in.batch)-len(in.batch) < int(h.Length) && !in.fresh(int(h.Length), in.at-from) {
-		return false, errUseless
+		b, err := s.frames.body(getBuffer(int(h.Length))) // what comes behind it is to be understood
+		putBuffer(b)
+		return false, cmp.Or(err, errUseless)
 	}
 	if in.batch, err = s.frames.body(in.batch); err != nil {
 		return false, err
