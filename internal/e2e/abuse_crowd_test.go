@@ -325,12 +325,14 @@ func TestLoopbackOnly(t *testing.T) {
 			}
 		}
 	}
-	// The default, as it is shown and as it is used.
-	help, err := exec.CommandContext(t.Context(), ferryBinary, "server", "--help").Output()
-	if err != nil || !strings.Contains(string(help), "127.0.0.1:1256") {
-		t.Errorf("ferry server --help: %v, and not that it listens on 127.0.0.1:1256", err)
+	// Without the flag nothing listens for version 3.
+	for _, p := range []*process{startV4(t, t.TempDir()).process, up(t, t.TempDir())} {
+		p.stop()
+		if p.native != "" {
+			t.Errorf("%s listens for version 3 at %s, unasked", args(p.cmd), p.native)
+		}
 	}
-	anywhere := start(t, "server", "--data", t.TempDir(), "--v3-listen", "127.0.0.1:0", "--v3-anywhere")
+	anywhere := start(t, "server", "--data", t.TempDir(), "--listen", "none", "--v3-listen", "127.0.0.1:0", "--v3-anywhere")
 	anywhere.stop()
 	s := besiege(t)
 	host, _, err := net.SplitHostPort(s.server.native)

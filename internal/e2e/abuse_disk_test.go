@@ -43,7 +43,7 @@ func TestServerFullDisk(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			disk := smallDisk(t, "12m")
 			data := filepath.Join(disk, "data")
-			server := start(t, "server", "--data", data, "--v3-listen", "127.0.0.1:0", "--min-free", test.free)
+			server := start(t, "server", "--data", data, "--listen", "none", "--v3-listen", "127.0.0.1:0", "--min-free", test.free)
 			k := new(memoryKeyring)
 			deliver := func(name string, size int64) error {
 				_, err := send(t.Context(), server.native, "window=64", "client", k, name, bytesOf(uint64(size), size))

@@ -97,7 +97,7 @@ func besiege(t *testing.T, args ...string) *siege {
 		victim: new(memoryKeyring), honest: new(memoryKeyring), bulk: new(memoryKeyring),
 		finished: bytesOf(7, 20_000), extra: map[string]string{},
 	}
-	s.server = start(t, append([]string{"server", "--data", s.data, "--v3-listen", "127.0.0.1:0"}, args...)...)
+	s.server = start(t, append([]string{"server", "--data", s.data, "--listen", "none", "--v3-listen", "127.0.0.1:0"}, args...)...)
 	if _, err := send(t.Context(), s.server.native, "window=64", "victim", s.victim, "finished", s.finished); err != nil {
 		t.Fatal(err)
 	}

@@ -205,12 +205,9 @@ func leftovers(data string) ([]string, error) {
 func TestGoesOnAfterKill(t *testing.T) {
 	const goesOnWithin = 2 * time.Second
 	data := t.TempDir()
-	server := start(t, "server", "--data", filepath.Join(data, "server"), "--v3-listen", "127.0.0.1:0")
-	native := server.native
-	gateway := func() *process {
-		return start(t, "gateway", "--data", filepath.Join(data, "gateway"), "--http", "127.0.0.1:0", "--to", "v3://"+native, "--name", "ci")
-	}
-	g := gateway()
+	server := startV4(t, filepath.Join(data, "server"))
+	native := server.v4
+	g := server.startGatewayV4(filepath.Join(data, "gateway"), native, "ci")
 	first, err := post(t.Context(), g.http, "first", content(1, 10), 10)
 	if err != nil {
 		t.Fatal(err)
@@ -226,8 +223,8 @@ func TestGoesOnAfterKill(t *testing.T) {
 		ids = append(ids, u.ID)
 	}
 	g.kill()
-	start(t, "server", "--data", filepath.Join(data, "server"), "--v3-listen", native)
-	g = gateway()
+	start(t, "server", "--data", server.data, "--listen", native)
+	g.again()
 	ready := time.Now()
 	for _, id := range ids {
 		u := waitDelivered(t, g.http, id, 10*time.Second)

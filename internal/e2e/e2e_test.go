@@ -120,8 +120,8 @@ func args(cmd *exec.Cmd) string { return strings.Join(cmd.Args[1:], " ") }
 // subcommand has were seen, and waits for the end of the process.
 func (p *process) watch(stdout io.Reader, args string, ready chan<- struct{}) {
 	wantHTTP := !strings.Contains(args, "server --data")
-	wantNative := strings.Contains(args, "--v3-listen") || args == "run" // make's
-	wantV4 := strings.Contains(args, " --listen ")
+	wantNative := strings.Contains(args, "--v3-listen")
+	wantV4 := strings.Contains(args, " --listen ") && !strings.Contains(args, " --listen none") || args == "run" // make's
 	lines := bufio.NewScanner(stdout)
 	said := false
 	for lines.Scan() {
@@ -190,10 +190,12 @@ func (p *process) stop() {
 	}
 }
 
-// up starts ferry up on a data folder, with ports of its own.
+// up starts ferry up on a data folder, with ports of its own, and as a server
+// whose key the tests have made.
 func up(t testing.TB, data string, more ...string) *process {
 	t.Helper()
-	return start(t, append([]string{"up", "--data", data, "--http", "127.0.0.1:0", "--v3-listen", "127.0.0.1:0"}, more...)...)
+	giveIdentity(t, filepath.Join(data, "server"))
+	return start(t, append([]string{"up", "--data", data, "--http", "127.0.0.1:0", "--listen", "127.0.0.1:0"}, more...)...)
 }
 
 // pid is that of ferry itself, also where strace has started it.

@@ -41,7 +41,7 @@ func TestImport(t *testing.T) {
 		t.Fatalf("import once more: %v\n%s", err, again)
 	}
 
-	server := start(t, "server", "--data", data, "--v3-listen", "127.0.0.1:0")
+	server := start(t, "server", "--data", data, "--listen", "none", "--v3-listen", "127.0.0.1:0")
 	second := filepath.Join(src, "second.bin")
 	writeFile(t, second, 2, 100_000)
 	if got, err := runPeerClient(t, "--to", server.native, "--dir", home, "--file", second); err != nil || got.Answers[0] != 1605 {

@@ -103,7 +103,7 @@ func since(t *testing.T, calls []string, pattern string) []string {
 // the server.
 func TestOrderOfDurability(t *testing.T) {
 	data := t.TempDir()
-	server, serverCalls := traced(t, "server", "--data", filepath.Join(data, "server"), "--v3-listen", "127.0.0.1:0")
+	server, serverCalls := traced(t, "server", "--data", filepath.Join(data, "server"), "--listen", "none", "--v3-listen", "127.0.0.1:0")
 	gateway, gatewayCalls := traced(t, "gateway", "--data", filepath.Join(data, "gateway"),
 		"--http", "127.0.0.1:0", "--to", "v3://"+server.native, "--name", "ci")
 

@@ -55,18 +55,26 @@ func TestPage(t *testing.T) {
 		write(t, filepath.Join(dir, name), content)
 	}
 	write(t, filepath.Join(dir, "other", "chosen.bin"), []byte("other bytes under the same name"))
+
+	sum := sha256.Sum256(chosen)
+	browse(t, "journey", p, map[string]any{
+		"dir": dir, "long": long, "markup": markup, "sha256": hex.EncodeToString(sum[:]),
+	})
+	files[markup] = []byte("only a name")
+	wantStored(t, data, files)
+}
+
+// TestPageTooLarge offers what wire version 3 cannot carry.
+func TestPageTooLarge(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
 	const large = "large.iso"
 	write(t, filepath.Join(dir, large), nil)
 	if err := os.Truncate(filepath.Join(dir, large), 700<<20); err != nil {
 		t.Fatal(err)
 	}
-
-	sum := sha256.Sum256(chosen)
-	browse(t, "journey", p, map[string]any{
-		"dir": dir, "long": long, "large": large, "markup": markup, "sha256": hex.EncodeToString(sum[:]),
-	})
-	files[markup] = []byte("only a name")
-	wantStored(t, data, files)
+	p := start(t, "up", "--data", t.TempDir(), "--http", "127.0.0.1:0", "--listen", "none", "--v3-listen", "127.0.0.1:0")
+	browse(t, "large", p, map[string]any{"dir": dir, "large": large})
 }
 
 // TestPageKeyboard uses the page without a mouse.
@@ -130,10 +138,9 @@ func TestPageWithoutScripts(t *testing.T) {
 // slow for one connection and cuts off all others. It takes the pictures.
 func TestPageStates(t *testing.T) {
 	t.Parallel()
-	srv := start(t, "server", "--data", t.TempDir(), "--v3-listen", "127.0.0.1:0")
-	between := newRelay(t, srv.native)
-	gw := start(t, "gateway", "--data", t.TempDir(), "--http", "127.0.0.1:0", "--name", "studio",
-		"--to", "v3://"+between.address()+"?window=64")
+	srv := startV4(t, t.TempDir())
+	between := newRelay(t, srv.v4)
+	gw := srv.startGatewayV4(t.TempDir(), between.address(), "studio").process
 	send := func(name string, size int) upload {
 		t.Helper()
 		u, err := post(t.Context(), gw.http, name, bytes.NewReader(randomBytes(size)), int64(size))
@@ -151,8 +158,9 @@ func TestPageStates(t *testing.T) {
 	waitFor(t, gw.http, failed.ID, func(u upload) bool { return u.State == "failed" })
 
 	between.slow.Store(true)
+	between.drop()
 	delivering := send("interview-take-2.wav", 96_000_000)
-	waitFor(t, gw.http, delivering.ID, func(u upload) bool { return u.Progress.Packets > 3000 })
+	waitFor(t, gw.http, delivering.ID, func(u upload) bool { return u.Progress.Bytes > 24_000_000 })
 
 	between.cut.Store(true)
 	cancelled := send("draft-3.key", 12_600_000)
@@ -378,6 +386,9 @@ type relay struct {
 	cut, slow atomic.Bool
 	running   sync.WaitGroup
 	ctx       context.Context
+
+	mu    sync.Mutex
+	conns []net.Conn // guarded by mu
 }
 
 func newRelay(t *testing.T, to string) *relay {
@@ -399,6 +410,16 @@ func newRelay(t *testing.T, to string) *relay {
 
 func (r *relay) address() string { return r.ln.Addr().String() }
 
+// drop cuts the connections that there are.
+func (r *relay) drop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, conn := range r.conns {
+		_ = conn.Close()
+	}
+	r.conns = nil
+}
+
 func (r *relay) accept() {
 	for {
 		conn, err := r.ln.Accept()
@@ -410,6 +431,9 @@ func (r *relay) accept() {
 			_ = conn.Close()
 			continue
 		}
+		r.mu.Lock()
+		r.conns = append(r.conns, conn)
+		r.mu.Unlock()
 		r.running.Go(func() { r.carry(conn, slow) })
 	}
 }

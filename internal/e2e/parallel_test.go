@@ -22,7 +22,7 @@ func TestParallel(t *testing.T) {
 		size    = 64_000
 	)
 	data := t.TempDir()
-	server := start(t, "server", "--data", data, "--v3-listen", "127.0.0.1:0")
+	server := start(t, "server", "--data", data, "--listen", "none", "--v3-listen", "127.0.0.1:0")
 	// All have the same key, since making one takes longer than sending the files.
 	mallory, err := newAttacker(server.native)
 	if err != nil {

@@ -96,7 +96,7 @@ func net127(port int) string { return "127.0.0.1:" + strconv.Itoa(port) }
 // and again when that client comes back.
 func TestOldClientsToServer(t *testing.T) {
 	data, src := t.TempDir(), t.TempDir()
-	server := start(t, "server", "--data", data, "--v3-listen", "127.0.0.1:0")
+	server := start(t, "server", "--data", data, "--listen", "none", "--v3-listen", "127.0.0.1:0")
 	for _, d := range peerDialects {
 		for _, size := range d.sizes() {
 			t.Run(fmt.Sprintf("%s/%d", d.name, size), func(t *testing.T) {
@@ -122,7 +122,7 @@ func TestOldClientsToServer(t *testing.T) {
 // nothing is left.
 func TestOldClientsWithWrongChecksums(t *testing.T) {
 	data, src := t.TempDir(), t.TempDir()
-	server := start(t, "server", "--data", data, "--v3-listen", "127.0.0.1:0")
+	server := start(t, "server", "--data", data, "--listen", "none", "--v3-listen", "127.0.0.1:0")
 	for _, d := range peerDialects {
 		for wrong := 1; wrong <= d.sends; wrong++ {
 			t.Run(fmt.Sprintf("%s/%d", d.name, wrong), func(t *testing.T) {
@@ -158,7 +158,7 @@ func TestOldClientsWithWrongChecksums(t *testing.T) {
 // first one untouched, in the words of each dialect.
 func TestOldClientSameNameAgain(t *testing.T) {
 	data, src := t.TempDir(), t.TempDir()
-	server := start(t, "server", "--data", data, "--v3-listen", "127.0.0.1:0")
+	server := start(t, "server", "--data", data, "--listen", "none", "--v3-listen", "127.0.0.1:0")
 	for _, d := range peerDialects {
 		t.Run(d.name, func(t *testing.T) {
 			home, first, second := t.TempDir(), filepath.Join(src, d.name+"-1"), filepath.Join(src, d.name+"-2")

@@ -16,8 +16,8 @@ import (
 )
 
 // TestQuickStart sends files with curl, raw and as a form, and looks at what
-// the native server stored, for the sizes at which something changes in wire
-// version 3 and the names that files have.
+// the native server stored, for the sizes at which something changes in the
+// wire versions and the names that files have.
 func TestQuickStart(t *testing.T) {
 	data := t.TempDir()
 	ferry := up(t, data)
@@ -35,6 +35,9 @@ func TestQuickStart(t *testing.T) {
 		{"an empty last packet.bin", 63200}, // its ciphertext is 8 x 7902 bytes
 		{"1MiB.bin", 1 << 20},
 		{"app.tar.gz", 300_000},
+		{"the largest small.bin", 65_536},
+		{"the smallest large.bin", 65_537},
+		{"build-17/of a folder/app.tar.gz", 65_538},
 		{"grüße aus 東京 🚢.txt", 12},
 		{"  blanks  around  ", 13},
 		{`quote " percent %41 plus + & = ;.txt`, 14},
@@ -61,7 +64,7 @@ func TestQuickStart(t *testing.T) {
 // TestLargestOfVersion3 sends 500 MB, close below what wire version 3 can carry.
 func TestLargestOfVersion3(t *testing.T) {
 	data := t.TempDir()
-	ferry := up(t, data)
+	ferry := start(t, "up", "--data", data, "--http", "127.0.0.1:0", "--listen", "none", "--v3-listen", "127.0.0.1:0")
 	path := filepath.Join(t.TempDir(), "large.iso")
 	writeFile(t, path, 500, 500_000_000)
 	sent := curlUpload(t, ferry.http, "raw", path, "large.iso")
@@ -78,7 +81,11 @@ func curlUpload(t *testing.T, base, way, path, name string) upload {
 		args = append(args, "--data-binary", "@"+path, base+"/uploads?name="+url.QueryEscape(name))
 	case "form":
 		quoted := strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(name)
-		args = append(args, "-F", fmt.Sprintf(`file=@"%s";filename="%s"`, path, quoted), base+"/uploads")
+		file, to := fmt.Sprintf(`file=@"%s";filename="%s"`, path, quoted), base+"/uploads"
+		if strings.Contains(name, "/") { // a filename has no folders
+			file, to = fmt.Sprintf(`file=@"%s"`, path), to+"?name="+url.QueryEscape(name)
+		}
+		args = append(args, "-F", file, to)
 	}
 	out, err := exec.CommandContext(t.Context(), "curl", args...).Output()
 	if err != nil {

@@ -14,9 +14,9 @@ import (
 var shellBlock = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
 
 // TestReadme runs every shell block of the README, in order, as a new user
-// would: make run first, in the background, the others beside it. Ports and
-// the data folder are those of the test: settings say so to make run, and the
-// text of the other blocks is changed accordingly.
+// would: what serves in a terminal of its own, make run first, the others
+// beside it. Ports and the data folder are those of the test: settings say so to
+// make run, and the text of the other blocks is changed accordingly.
 func TestReadme(t *testing.T) {
 	root, err := filepath.Abs(filepath.Join("..", ".."))
 	if err != nil {
@@ -43,17 +43,32 @@ func TestReadme(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	here := strings.NewReplacer(
+	here := []string{
 		"http://127.0.0.1:8080", ferry.http,
-		"v3://127.0.0.1:1256", "v3://"+ferry.native,
-		"ferry-data/", data+"/")
+		"v4://127.0.0.1:1257", "v4://" + ferry.v4,
+		"ferry-data/", data + "/",
+	}
+	environ := append(withoutFerryVariables(os.Environ()), "XDG_STATE_HOME="+t.TempDir())
+	var gateways []*process
 	for i, block := range blocks[1:] {
 		if strings.Contains(block, "ls ") { // a person is slower than a test
 			waitAllDelivered(t, ferry.http)
 		}
-		cmd := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", here.Replace(block))
-		cmd.Dir = work
-		cmd.Env = append(withoutFerryVariables(os.Environ()), "XDG_STATE_HOME="+t.TempDir())
+		if serves.MatchString(block) {
+			// Ports that are free take the place of the README's.
+			free := strings.NewReplacer("--listen 127.0.0.1:1258", "--listen 127.0.0.1:0", "--http 127.0.0.1:8081", "--http 127.0.0.1:0")
+			cmd := exec.Command("bash", "-euo", "pipefail", "-c", "exec "+strings.NewReplacer(here...).Replace(free.Replace(block)))
+			cmd.Dir, cmd.Env = work, environ
+			p := startCommand(t, cmd)
+			if p.http != "" {
+				here, gateways = append(here, "http://127.0.0.1:8081", p.http), append(gateways, p)
+			} else {
+				here = append(here, "127.0.0.1:1258", p.v4)
+			}
+			continue
+		}
+		cmd := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", strings.NewReplacer(here...).Replace(block))
+		cmd.Dir, cmd.Env = work, environ
 		out, err := cmd.CombinedOutput()
 		t.Logf("%s\n%s", block, out)
 		if err != nil {
@@ -63,10 +78,20 @@ func TestReadme(t *testing.T) {
 			t.Errorf("block %d does not list what was sent", i+2)
 		}
 	}
-	for folder, name := range map[string]string{"local": "app.tar.gz", "build-7": "app.tar.gz"} {
-		wantSame(t, filepath.Join(work, name), filepath.Join(data, "server", "files", folder, name))
+	if len(gateways) != 1 {
+		t.Fatalf("%d gateways were started beside make run, want 1", len(gateways))
+	}
+	waitAllDelivered(t, gateways[0].http)
+	for _, folder := range []string{
+		filepath.Join(data, "server", "files", "local"), filepath.Join(data, "server", "files", "build-7"),
+		storedFolder(t, filepath.Join(work, "ferry-files")),
+	} {
+		wantSame(t, filepath.Join(work, "app.tar.gz"), filepath.Join(folder, "app.tar.gz"))
 	}
 }
+
+// serves matches the blocks of what runs until it is stopped.
+var serves = regexp.MustCompile(`^\./ferry (server|gateway) --`)
 
 // makeRun is the README's first command, with settings from the environment.
 func makeRun(t *testing.T, root, data string) *process {
@@ -74,7 +99,7 @@ func makeRun(t *testing.T, root, data string) *process {
 	cmd := exec.Command("make", "run")
 	cmd.Dir = root
 	cmd.Env = append(withoutFerryVariables(os.Environ()),
-		"FERRY_DATA="+data, "FERRY_HTTP=127.0.0.1:0", "FERRY_V3_LISTEN=127.0.0.1:0")
+		"FERRY_DATA="+data, "FERRY_HTTP=127.0.0.1:0", "FERRY_LISTEN=127.0.0.1:0")
 	return startCommand(t, cmd)
 }
 

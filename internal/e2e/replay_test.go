@@ -56,7 +56,7 @@ type playback struct {
 func newPlayback(t *testing.T) *playback {
 	t.Helper()
 	p := &playback{data: t.TempDir(), want: map[string]string{}}
-	p.server = start(t, "server", "--data", p.data, "--v3-listen", "127.0.0.1:0")
+	p.server = start(t, "server", "--data", p.data, "--listen", "none", "--v3-listen", "127.0.0.1:0")
 	return p
 }
 

@@ -192,7 +192,7 @@ func TestFolderInTurns(t *testing.T) {
 					dir, folder := t.TempDir(), t.TempDir()
 					var address string
 					if ferryServer {
-						address = start(t, "server", "--data", dir, "--v3-listen", "127.0.0.1:0").native
+						address = start(t, "server", "--data", dir, "--listen", "none", "--v3-listen", "127.0.0.1:0").native
 					} else {
 						address = startPeerServer(t, dir, d.args...)
 					}

@@ -35,6 +35,15 @@ type serverV4 struct {
 // have made.
 func startV4(t testing.TB, data string, args ...string) *serverV4 {
 	t.Helper()
+	giveIdentity(t, data)
+	s := &serverV4{data: data, args: append([]string{"server", "--data", data, "--listen", "127.0.0.1:0"}, args...)}
+	s.process = start(t, s.args...)
+	return s
+}
+
+// giveIdentity puts that identity into a server's data folder.
+func giveIdentity(t testing.TB, data string) {
+	t.Helper()
 	pem, err := serverIdentity()
 	if err == nil {
 		err = errors.Join(os.MkdirAll(data, 0o700), os.WriteFile(filepath.Join(data, identityFile), pem, 0o600))
@@ -42,9 +51,6 @@ func startV4(t testing.TB, data string, args ...string) *serverV4 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &serverV4{data: data, args: append([]string{"server", "--data", data, "--listen", "127.0.0.1:0"}, args...)}
-	s.process = start(t, s.args...)
-	return s
 }
 
 // again starts it once more, wherever a port is free, after it has ended.

@@ -14,7 +14,7 @@ const npm = createRequire(new URL("../../../tools/npm/package.json", import.meta
 const { chromium } = npm("playwright-core");
 const axeSource = await readFile(npm.resolve("axe-core/axe.min.js"), "utf8");
 
-const scenarios = { journey, keyboard, states, troubled, many, scriptless };
+const scenarios = { journey, large, keyboard, states, troubled, many, scriptless };
 const [name, parameters] = process.argv.slice(2);
 const given = JSON.parse(parameters);
 
@@ -136,7 +136,7 @@ async function choose(page, ...files) {
 
 /** Files are chosen and dropped, delivered, refused, and removed. */
 async function journey() {
-  const { page, close } = await open({ refused: ["POST /uploads 413"] });
+  const { page, close } = await open();
   await page.getByText("Nothing has been sent yet").waitFor();
   assert.equal(await page.locator("#curl").innerText(), `curl -F file=@FILE ${given.base}/uploads`);
   await accessible(page);
@@ -162,12 +162,6 @@ async function journey() {
   await heard(page, /^chosen\.bin failed\. .*another file named/);
   await page.locator("#summary").getByText("1 failed").waitFor();
 
-  await choose(page, given.large);
-  await stands(page, given.large, "Not sent");
-  await row(page, given.large).getByText("too large").waitFor();
-  await row(page, given.large).getByRole("button", { name: `Remove ${given.large}` }).click();
-  await row(page, given.large).waitFor({ state: "detached" });
-
   await accessible(page);
   await narrow(page);
 
@@ -176,6 +170,17 @@ async function journey() {
   await stands(page, "chosen.bin", "Failed");
   assert.equal(await page.locator(".row").count(), 6);
   assert.equal(await page.locator("#said p").count(), 0, "what was there before is no news");
+  await close();
+}
+
+/** A file that is larger than the destination's version carries. */
+async function large() {
+  const { page, close } = await open({ refused: ["POST /uploads 413"] });
+  await choose(page, given.large);
+  await stands(page, given.large, "Not sent");
+  await row(page, given.large).getByText("too large").waitFor();
+  await row(page, given.large).getByRole("button", { name: `Remove ${given.large}` }).click();
+  await row(page, given.large).waitFor({ state: "detached" });
   await close();
 }
 
