@@ -273,7 +273,7 @@ func TestSweepFolders(t *testing.T) {
 // why.
 func TestConnectionOverItsClientsLimit(t *testing.T) {
 	h := start(t, t.TempDir(), server.Limits{ConnsPerClient: 1})
-	h.client("alice")
+	h.client("alice").send(file("f", "x")) // it has its place
 	second := h.client("alice")
 	await(t, second.gone, "its end")
 	if !errors.Is(second.ended, proto.ErrBusy) || !second.closed {
