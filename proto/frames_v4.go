@@ -128,9 +128,10 @@ func (f *framesV4) header() (v4.Header, error) {
 	return h, nil
 }
 
-// within is what an end of the conversation means inside a message.
+// within is what an end of the conversation means inside a message. A cut has
+// said so.
 func within(err error) error {
-	if errors.Is(err, io.EOF) {
+	if errors.Is(err, io.EOF) || err == io.ErrUnexpectedEOF { //nolint:errorlint // it is io.ReadFull's own
 		return fmt.Errorf("the peer left within a message: %w", io.ErrUnexpectedEOF)
 	}
 	return err

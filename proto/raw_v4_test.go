@@ -403,6 +403,7 @@ func (r *rawV4) expectEnd() {
 	if m, err := r.tryRead(); !errors.Is(err, io.EOF) {
 		r.t.Fatalf("got %v, %v, want the end", m.Code, err)
 	}
+	r.conn.Close()
 }
 
 // expectStored reads 1603 until each of these numbers has been named, and returns

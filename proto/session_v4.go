@@ -50,9 +50,10 @@ type sessionV4 struct {
 	sum     *Summer
 	useless int // messages in a row that asked for nothing
 
-	end    sync.Mutex
-	err    error // guarded by end: why there is no next file
-	parted bool  // guarded by end: the client was told that the session ends
+	end      sync.Mutex
+	err      error   // guarded by end: why there is no next file
+	parted   bool    // guarded by end: the client is told that the session ends
+	farewell *saidV4 // guarded by end: in that, when all else has been said
 }
 
 // A passingV4 is a file that was refused while it came.
@@ -350,19 +351,19 @@ func (s *sessionV4) ended() error {
 	return s.err
 }
 
-// fail makes err the end of the session, and tells the client if it is for it to
-// know. number is that of the file that was under way.
+// fail makes err the end of the session. The client is told by Close, behind
+// the answers that it has to come, if it is for it to know. number is that of the
+// file that was under way.
 func (s *sessionV4) fail(number uint64, err error) error {
 	s.end.Lock()
-	first := s.err == nil
-	if first {
-		s.err = err
+	defer s.end.Unlock()
+	if s.err != nil {
+		return err
 	}
-	tell := first && !s.parted && (endsSession(err) || errors.Is(err, ErrBusy))
-	s.parted = s.parted || tell
-	s.end.Unlock()
-	if tell {
-		_ = s.frames.say(v4.CodeRefused, number, refusedV4(err).Append(nil)) // it is told, or has gone
+	s.err = err
+	if !s.parted && (endsSession(err) || errors.Is(err, ErrBusy)) {
+		s.parted = true
+		s.farewell = &saidV4{number, refusedV4(err)}
 	}
 	return err
 }
@@ -386,9 +387,14 @@ func (s *sessionV4) Close() error {
 	putBuffer(s.file)
 	s.file = nil
 	s.end.Lock()
-	parted := s.parted
+	parted, farewell := s.parted, s.farewell
+	s.farewell = nil
 	s.end.Unlock()
-	_ = s.frames.bye() // it hears it, or has gone
+	s.frames.socket.within(time.Now().Add(lastWords)) // nobody need hear the rest
+	if farewell != nil {
+		_ = s.frames.say(v4.CodeRefused, farewell.number, farewell.m.Append(nil))
+	}
+	_ = s.frames.bye()
 	if parted {
 		s.frames.socket.drain(windowV4+v4.MaxPacket, lastWords)
 	}
