@@ -31,8 +31,10 @@ type clientV4 struct {
 	large chan struct{} // and for each with a connection to itself
 	me    selfV4
 	turn  flight // replacing the key
-	// newKey makes a key; tests have another.
+	// newKey makes a key, and prefix is how much of what a server keeps is read
+	// while it waits. Tests have others.
 	newKey func() (*rsa.PrivateKey, error)
+	prefix int64
 
 	joint flight // making the connection that small files share
 
@@ -62,6 +64,7 @@ func newClientV4(cfg ClientConfig, to destinationV4) *clientV4 {
 		newKey: func() (*rsa.PrivateKey, error) {
 			return rsa.GenerateKey(rand.Reader, v4.KeyBits)
 		},
+		prefix: prefixAtOnce,
 	}
 }
 

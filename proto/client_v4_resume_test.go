@@ -10,8 +10,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"ferry/proto"
+	"ferry/proto/v4"
 )
 
 // plain hides that a reader can seek.
@@ -252,5 +254,54 @@ func TestV4ManySmallCut(t *testing.T) {
 	t.Logf("%d connections, %d failures", r.made.Load(), failures.Load())
 	if r.made.Load() < 10 || failures.Load() == 0 {
 		t.Errorf("%d connections, %d failures: the test cut nothing", r.made.Load(), failures.Load())
+	}
+}
+
+// A client that has much to read before it can go on does not keep the server
+// waiting meanwhile.
+func TestV4ReadsAheadAlone(t *testing.T) {
+	const size, kept = 6 << 20, 5 << 20
+	b := content(size)
+	address, connections := scriptedV4(t, func(p *peerV4) {
+		if !p.enter() {
+			return
+		}
+		number, o, ok := p.offered()
+		if !ok {
+			return
+		}
+		p.say(v4.CodeGo, number, v4.Offset{Bytes: kept}.Append(nil))
+		m, n, ok := p.skipTo()
+		if !ok {
+			return
+		}
+		if m.Code != v4.CodeEnd || n != size-kept {
+			t.Errorf("%v after %d bytes", m.Code, n)
+		}
+		p.stored([]proto.Stored{{Name: fileName(t, o.Name), Sum: sumOf(b), Transfer: o.Transfer, At: time.Now()}}, number)
+		p.read()
+	})
+	for _, seek := range []bool{true, false} {
+		connections.Store(0)
+		c := clientV4(t, address, func(cfg *proto.ClientConfig) { cfg.IdleConns = -1 })
+		proto.ReadAtOnce(c, 1<<20)
+		o, src := offered(t, "a", b, false)
+		opened := 0
+		var read atomic.Int64
+		r, err := c.Send(t.Context(), o, func() (io.ReadCloser, error) {
+			opened++
+			in, err := src()
+			if seek {
+				return counted{in.(seekable), &read}, err
+			}
+			return plain{counted{in.(seekable), &read}}, err
+		}, proto.Watcher{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkReceipt(t, r, o, b, 1)
+		if connections.Load() != 2 || opened != 1 || read.Load() != size {
+			t.Errorf("seek=%v: %d connections, opened %d times, read %d bytes", seek, connections.Load(), opened, read.Load())
+		}
 	}
 }

@@ -7,3 +7,7 @@ import "crypto/rsa"
 func MakeKeys(c *Client, newKey func() (*rsa.PrivateKey, error)) {
 	c.version.(*clientV4).newKey = newKey
 }
+
+// ReadAtOnce sets how much of what a server keeps a client of version 4 reads
+// while the server waits.
+func ReadAtOnce(c *Client, n int64) { c.version.(*clientV4).prefix = n }

@@ -68,7 +68,7 @@ func (d *deliveryV4) stream(ctx context.Context) error {
 	if d.kept == d.offer.Size && d.hash == nil {
 		return nil
 	}
-	if err := d.place(ctx, d.kept, prefixAtOnce); err != nil {
+	if err := d.place(ctx, d.kept, d.client.prefix); err != nil {
 		return d.unsent(ctx, err)
 	}
 	if d.kept < d.offer.Size {
