@@ -115,15 +115,15 @@ var scripts = []script{
 		k.server(v4.CodeThanks, 7, v4.Offset{Bytes: 8192})
 		k.packets(large, 8192, 24_576)
 	}},
-	{"large-resume", "The same transfer goes on behind what was kept, and the next file follows before the answer.", func(k *talk) {
+	{"large-resume", "A small file, and at once a transfer that goes on behind what was kept; one answer for both.", func(k *talk) {
 		k.reconnect()
+		k.client(v4.CodeFile, 2, little.inOne())
 		k.client(v4.CodeOffer, 1, large.Offer)
 		k.server(v4.CodeGo, 1, v4.Offset{Bytes: 8192})
 		k.packets(large, 8192, 24_576)
 		k.server(v4.CodeThanks, 1, v4.Offset{Bytes: 24_576})
 		k.packets(large, 24_576, 40_000)
 		k.client(v4.CodeEnd, 1, large.Sum)
-		k.client(v4.CodeFile, 2, little.inOne())
 		k.stored(numbered{2, little}, numbered{1, large})
 	}},
 	{"large-kept", "All of a file is kept already: its end follows at once.", func(k *talk) {
