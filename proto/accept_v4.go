@@ -21,6 +21,7 @@ type handshakeV4 struct {
 	fresh   bool         // it is to be recorded
 	to      Registration // whose proof is awaited
 	proving bool
+	claimed string // the name that the client gave last
 }
 
 // accept performs the handshake. Until the client has proved who it is, nothing
@@ -34,7 +35,11 @@ func (s *sessionV4) accept(ctx context.Context) error {
 		err = h.run(ctx)
 	}
 	if err != nil {
-		return h.turnAway(s.cause(ctx, err))
+		err = h.turnAway(s.cause(ctx, err))
+		if h.claimed != "" {
+			err = fmt.Errorf("client %q: %w", h.claimed, err)
+		}
+		return err
 	}
 	s.frames.socket.within(time.Time{})
 	s.answers = newAnswersV4(s)
@@ -107,6 +112,7 @@ func (h *handshakeV4) register(ctx context.Context, m v4.Header) error {
 	if err != nil {
 		return err
 	}
+	h.claimed = asked.Name
 	name, err := ParseClientName(asked.Name)
 	if err != nil {
 		return &RefusedError{Why: err, Words: "the client's name is not one"}
@@ -142,13 +148,14 @@ func (h *handshakeV4) reconnect(ctx context.Context, m v4.Header) error {
 	if err != nil {
 		return err
 	}
+	h.claimed = asked.Name
 	r, err := h.cfg.Directory.ByID(ctx, asked.ID)
 	switch {
 	case errors.Is(err, ErrUnknownClient), err == nil && r.Name.String() != asked.Name:
 		h.refusing(asked.Name, "", fmt.Errorf("%w: id %s", ErrUnknownClient, ClientID(asked.ID)))
 		return h.frames.say(v4.CodeUnknown, 0, v4.Client{ID: asked.ID}.Append(nil))
 	case errors.Is(err, ErrRevoked):
-		return fmt.Errorf("client %q: %w", asked.Name, err)
+		return err
 	case err != nil:
 		return brokenError{err}
 	}
