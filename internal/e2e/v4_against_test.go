@@ -7,11 +7,15 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"ferry/proto/v4"
 )
@@ -48,6 +52,26 @@ func TestAgainstV4(t *testing.T) {
 			s.unharmed(f.stored)
 			s.logged(f.logged)
 		})
+	}
+}
+
+// TestSecurityPageV4 wants docs/security.md to have a row for each attack, and
+// no row for one that there is not.
+func TestSecurityPageV4(t *testing.T) {
+	b, err := os.ReadFile(filepath.Join("..", "..", "docs", "security.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for _, f := range foes {
+		want = append(want, "TestAgainstV4/"+strings.ReplaceAll(f.what, " ", "_"))
+	}
+	var got []string
+	for _, m := range regexp.MustCompile("(?m)^\\| .*`(TestAgainstV4/[^`]+)`").FindAllStringSubmatch(string(b), -1) {
+		got = append(got, m[1])
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("rows of the page, (-want +got):\n%s", d)
 	}
 }
 

@@ -25,6 +25,15 @@ var (
 // foes are the rows of docs/security.md about version 4, in its order.
 var foes = []foe{
 	{
+		what: "reader of the network", attack: readerOfTheNetwork,
+		stored: []string{"mallory/secret name", "mallory/secret large"},
+	},
+	{
+		what: "changer of the network", attack: changerOfTheNetwork,
+		stored: []string{"mallory/changed*"},
+		logged: [][]string{{"address=127.0.0.1:", "bad record MAC"}},
+	},
+	{
 		what: "wrong pin", attack: wrongPin,
 		logged: [][]string{{"address=127.0.0.1:", "err="}},
 	},
@@ -42,6 +51,11 @@ var foes = []foe{
 		what: "replayed session", attack: replayedSession,
 		stored: []string{"mallory/recorded"},
 		logged: [][]string{{"address=127.0.0.1:", "does not open"}},
+	},
+	{
+		what: "key that was replaced", attack: replacedKey,
+		stored: []string{"sender/sent.bin"},
+		logged: [][]string{{"sender", "address=127.0.0.1:", "does not open"}},
 	},
 	{
 		what: "id and name without the key", attack: withoutTheKey,

@@ -93,7 +93,7 @@ func (l *line) losses() (answers, points int) {
 	return answers, len(l.lost)
 }
 
-// watch has tap see all that passes; it must not keep what it sees.
+// watch has tap see all that passes, which it may change, and must not keep.
 func (l *line) watch(tap func(up bool, b []byte)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

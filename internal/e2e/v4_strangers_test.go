@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -12,12 +13,14 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"ferry/proto"
@@ -27,6 +30,118 @@ import (
 // exitUnauthorized is what ferry send ends with for a server that is not the one
 // it knows, and for one that does not let it in.
 const exitUnauthorized = 7
+
+// readerOfTheNetwork sees everything that passes, and looks for what it is about.
+func readerOfTheNetwork(s *siegeV4) error {
+	var mu sync.Mutex
+	var seen bytes.Buffer // both ways
+	l := layLine(s.t, s.server.v4)
+	l.watch(func(_ bool, b []byte) {
+		mu.Lock()
+		defer mu.Unlock()
+		seen.Write(b)
+	})
+	small, large := bytesOf(21, 1000), bytesOf(22, 300_000)
+	for name, b := range map[string][]byte{"secret name": small, "secret large": large} {
+		if _, err := s.mallory.deliver(s.t.Context(), s.server.url(l.address), name, b); err != nil {
+			return err
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if seen.Len() < len(small)+len(large) {
+		return fmt.Errorf("only %d bytes were seen", seen.Len())
+	}
+	sum := sumOfBytes(small)
+	for _, part := range [][]byte{
+		[]byte("secret"), []byte("mallory"), s.mallory.id[:], []byte("in-toto"), []byte(sum),
+		small[:16], small[500:516], large[:16], large[150_000:150_016], large[len(large)-16:],
+	} {
+		if bytes.Contains(seen.Bytes(), part) {
+			return fmt.Errorf("%q can be read on the network", part)
+		}
+	}
+	return nil
+}
+
+// changerOfTheNetwork flips a bit somewhere in what passes, in either direction:
+// that delivery fails, unless it was over, and the next one is right.
+func changerOfTheNetwork(s *siegeV4) error {
+	const tries = 24
+	b := bytesOf(23, 100_000)
+	want := sumOfBytes(b)
+	failed := 0
+	for i := range tries {
+		l := layLine(s.t, s.server.v4)
+		up, at := i%2 == 0, int64(mathrand.IntN(4000))
+		if i%4 == 0 {
+			at = int64(mathrand.IntN(len(b)))
+		}
+		var passed [2]atomic.Int64 // by direction
+		l.watch(func(isUp bool, b []byte) {
+			way := &passed[0]
+			if isUp {
+				way = &passed[1]
+			}
+			end := way.Add(int64(len(b)))
+			if from := end - int64(len(b)); isUp == up && from <= at && at < end {
+				b[at-from] ^= 1 << mathrand.IntN(8)
+			}
+		})
+		name := fmt.Sprintf("changed %d", i)
+		_, err := s.mallory.deliver(s.t.Context(), s.server.url(l.address), name, b)
+		if err != nil {
+			failed++
+			if _, err = s.mallory.deliver(s.t.Context(), s.url(), name, b); err != nil {
+				return fmt.Errorf("after a flipped bit: %w", err)
+			}
+		}
+		if got, err := sha256OfFile(s.server.stored("mallory", name)); err != nil || got != want {
+			return fmt.Errorf("after a flipped bit, stored with SHA-256 %s, %w; want %s", got, err, want)
+		}
+	}
+	s.t.Logf("%d of %d deliveries failed", failed, tries)
+	if failed < tries/3 {
+		return fmt.Errorf("only %d of %d deliveries were affected", failed, tries)
+	}
+	return nil
+}
+
+// replacedKey is somebody with a copy of the key that a client had before.
+func replacedKey(s *siegeV4) error {
+	if r := s.send(s.url(), "--join", s.token()); r.status != 0 {
+		return fmt.Errorf("ferry send: %+v", r)
+	}
+	folder, err := clientFolder(s.home)
+	if err != nil {
+		return err
+	}
+	before, err := os.ReadFile(filepath.Join(folder, "identity"))
+	if err != nil {
+		return err
+	}
+	copied := s.t.TempDir()
+	if err := os.WriteFile(filepath.Join(copied, "identity"), before, 0o600); err != nil {
+		return err
+	}
+	if r := s.send(s.url(), "--identity", copied); r.status != 0 {
+		return fmt.Errorf("ferry send with a copy of the key: %+v", r)
+	}
+	if r := ferry(s.t, s.home, "key", "rotate", "--to", s.url(), "--name", "sender"); r.status != 0 {
+		return fmt.Errorf("ferry key rotate: %+v", r)
+	}
+	after, err := os.ReadFile(filepath.Join(folder, "identity"))
+	if err != nil || bytes.Equal(before, after) {
+		return fmt.Errorf("after ferry key rotate the identity is as it was, %w", err)
+	}
+	if r := s.send(s.url()); r.status != 0 {
+		return fmt.Errorf("ferry send with the new key: %+v", r)
+	}
+	if r := s.send(s.url(), "--identity", copied); r.status != exitUnauthorized {
+		return fmt.Errorf("ferry send with the key that was replaced: %+v; want status %d", r, exitUnauthorized)
+	}
+	return nil
+}
 
 // wrongPin is a server that is not the one with the pin.
 func wrongPin(s *siegeV4) error {
