@@ -3,8 +3,11 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"ferry/proto"
@@ -125,6 +128,54 @@ func TestDisplayInPipe(t *testing.T) {
 	two.end(outcome{State: stateFailed, Error: "no"})
 	if err := d.close(); err != nil || stdout.String() != "" || stderr.String() != "ferry send: two: no\n" {
 		t.Errorf("%v; stdout %q, stderr %q", err, stdout.String(), stderr.String())
+	}
+}
+
+// TestDisplayOfMany wants few lines on the terminal however many files there
+// are: those that fail, the bars of the oldest, and how many are stored.
+func TestDisplayOfMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var screen bytes.Buffer
+		d := &sendDisplay{stdout: &screen, stderr: &screen, width: func() int { return 80 }, total: 1000}
+		var bars []*sendBar
+		for i := range 100 {
+			bars = append(bars, d.begin(fmt.Sprintf("file %d", i), 1<<20))
+		}
+		if got := d.lines(80, time.Now()); len(got) != 1 || got[0] != "0 of 1000 files stored, 0 B" {
+			t.Errorf("at first: %q", got)
+		}
+		time.Sleep(2 * time.Second)
+		for _, b := range bars[:90] {
+			b.end(outcome{State: stateStored, Size: 1 << 20, Sends: 1})
+		}
+		bars[90].end(outcome{State: stateFailed, Error: "no"})
+		want := []string{
+			"file 91  connecting", "file 92  connecting", "file 93  connecting", "file 94  connecting", "file 95  connecting",
+			"file 96  connecting", "file 97  connecting", "file 98  connecting",
+			"90 of 1000 files stored, 90.0 MiB, 1 not stored  45 files/s  45.0 MiB/s",
+		}
+		if got := d.lines(80, time.Now()); !slices.Equal(got, want) {
+			t.Errorf("got\n%q, want\n%q", got, want)
+		}
+		if err := d.close(); err != nil {
+			t.Fatal(err)
+		}
+		if got := screen.String(); strings.Contains(got, ": stored") || !strings.Contains(got, "ferry send: file 90: no\n") ||
+			!strings.HasSuffix(got, want[8]+"\n") {
+			t.Errorf("the screen got %q", got)
+		}
+	})
+}
+
+// TestDisplayOfSome wants a bar for eight of them.
+func TestDisplayOfSome(t *testing.T) {
+	d := &sendDisplay{width: func() int { return 80 }, total: 12}
+	for i := range 12 {
+		d.begin(fmt.Sprintf("file %d", i), 1)
+	}
+	got := d.lines(80, time.Now())
+	if len(got) != mostBars+1 || got[0] != "file 0  connecting" || got[mostBars] != "and 4 more on their way" {
+		t.Errorf("got %q", got)
 	}
 }
 

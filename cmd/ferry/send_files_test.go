@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -38,7 +39,9 @@ func (f *fakeSender) Send(ctx context.Context, o proto.Offer, src proto.Source, 
 		return proto.Receipt{}, errors.Join(proto.ErrSource, err, r.Close())
 	}
 	receipt, err := answer(ctx, w)
-	receipt.Sum = sum.Sum()
+	if receipt.Sum == (proto.Sum{}) {
+		receipt.Sum = sum.Sum()
+	}
 	return receipt, errors.Join(err, r.Close())
 }
 
@@ -67,6 +70,12 @@ var (
 	refusedLate answer = func(ctx context.Context, w proto.Watcher) (proto.Receipt, error) {
 		w.Progress(proto.Progress{Phase: proto.PhaseVerifying, Send: 1})
 		return proto.Receipt{}, errors.Join(w.Matched(ctx), proto.ErrRefused)
+	}
+	// had is a server that asks for no byte: it has the file.
+	had answer = func(context.Context, proto.Watcher) (proto.Receipt, error) { return proto.Receipt{}, nil }
+	// hadAnother says so of a file that is not the one offered.
+	hadAnother answer = func(context.Context, proto.Watcher) (proto.Receipt, error) {
+		return proto.Receipt{Sum: proto.Sum{Size: 1}}, nil
 	}
 	hangs answer = func(ctx context.Context, _ proto.Watcher) (proto.Receipt, error) {
 		<-ctx.Done()
@@ -101,6 +110,21 @@ func TestSendAttempts(t *testing.T) {
 		{"too large", []answer{answers(proto.ErrTooLarge)}, 0, exitNoRoom, 1, "too large"},
 		{"unreadable", []answer{answers(proto.ErrSource)}, 0, exitNoFile, 1, "nothing was stored: source"},
 		{"another protocol", []answer{answers(proto.ErrProtocol)}, 0, exitUndelivered, 1, "is that the right port"},
+		{"busy, and then not", []answer{answers(&proto.RefusedError{Why: proto.ErrBusy, After: 3 * time.Second}), taken}, 0, exitOK, 2, ""},
+		{"busy for ever", []answer{answers(&proto.RefusedError{Why: proto.ErrBusy, After: time.Second})}, 0, exitUndelivered, 4, "busy"},
+		{"shutting down, and back", []answer{answers(&proto.RefusedError{Why: proto.ErrStopping}), unreachable, taken}, 0, exitOK, 3, ""},
+		{"no room, and then some", []answer{answers(&proto.RefusedError{Why: proto.ErrNoRoom, After: time.Second}), taken}, 0, exitOK, 2, ""},
+		{"no room", []answer{answers(&proto.RefusedError{Why: proto.ErrNoRoom, After: time.Second})}, 0, exitNoRoom, 4, "no room"},
+		{"quota", []answer{answers(&proto.RefusedError{Why: proto.ErrQuota, Words: "1000 files"})}, 0, exitNoRoom, 1, "quota: 1000 files"},
+		{"later than anybody waits", []answer{answers(&proto.RefusedError{Why: proto.ErrBusy, After: time.Hour})}, 0, exitUndelivered, 1, "it says to try again in 1h0m0s"},
+		{"revoked", []answer{answers(&proto.RefusedError{Why: proto.ErrRevoked})}, 0, exitUnauthorized, 1, "revoked by the server's operator"},
+		{"no token", []answer{answers(&proto.RefusedError{Why: proto.ErrUnauthorized})}, 0, exitUnauthorized, 1, "not authorised"},
+		{"another server", []answer{answers(proto.ErrPin)}, 0, exitUnauthorized, 1, "the server is not known"},
+		{"no reason", []answer{answers(&proto.RefusedError{Words: "ask me not"})}, 0, exitUndelivered, 1, "ask me not"},
+		{"no words", []answer{answers(proto.ErrRefused)}, 0, exitUndelivered, 1, "no words for why"},
+		{"other content", []answer{answers(&proto.ExistsError{Sum: proto.Sum{Size: 5}})}, 0, exitExists, 1, "with other content is there already, and nothing was changed: 5 bytes, SHA-256 000"},
+		{"there before", []answer{had}, 0, exitOK, 1, ""},
+		{"another file there before", []answer{hadAnother}, 0, exitExists, 1, "with other content is there already"},
 		{"identity", []answer{answers(identityError(syscall.ENOSPC))}, 0, exitFailure, 1, "no space left"},
 		{"time is up in a try", []answer{cut, hangs}, 10 * time.Second, exitTimeout, 2, "--timeout has passed; before, not delivered: unexpected EOF"},
 		{"time is up between tries", []answer{unreachable}, 2 * time.Second, exitTimeout, 2, "--timeout has passed; before, the server cannot be reached"},
@@ -148,6 +172,128 @@ func attempts(t *testing.T, ctx context.Context, answers []answer) (outcome, *fa
 		t.Error(err)
 	}
 	return o, f, stderr.String()
+}
+
+// TestSendTellsOnce: what no file would escape is found out by one of them, and
+// said once.
+func TestSendTellsOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var stdout, stderr bytes.Buffer
+		f := &fakeSender{answers: []answer{answers(&proto.RefusedError{Why: proto.ErrRevoked})}}
+		show := newSendDisplay(&stdout, &stderr, true, nil)
+		d := &sending{client: f, retries: 3, show: show}
+		var files []sendFile
+		for _, name := range []string{"a", "b", "c", "d"} {
+			parsed, err := proto.ParseFileName(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			files = append(files, sendFile{path: makeFile(t, name, name), name: parsed})
+		}
+		status := d.all(t.Context(), files, 1)
+		if err := show.close(); err != nil {
+			t.Error(err)
+		}
+		want := "ferry send: " + files[0].path + ": revoked by the server's operator\nferry send: the same goes for 3 more files\n"
+		if status != exitUnauthorized || len(f.at) != 1 || stderr.String() != want {
+			t.Errorf("status %d after %d tries, stderr %q; want %d after 1, %q", status, len(f.at), stderr.String(), exitUnauthorized, want)
+		}
+		if n := strings.Count(stdout.String(), `"exit":7,"error":"revoked`); n != len(files) {
+			t.Errorf("%d of %d files have a line that says why:\n%s", n, len(files), stdout.String())
+		}
+	})
+}
+
+// TestTransferID: the same file is the same transfer, in another process as
+// well; whatever was done to the file, or another name, makes it another one.
+func TestTransferID(t *testing.T) {
+	path := makeFile(t, "a", "some content")
+	one, two := fileName(t, "one"), fileName(t, "two")
+	first := transferID(t, path, one)
+	if again := transferID(t, path, one); again != first || first == (proto.TransferID{}) {
+		t.Errorf("got %v, and then %v", first, again)
+	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(path, link); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[proto.TransferID]string{first: "before"}
+	for _, c := range []struct {
+		what string
+		id   func() proto.TransferID
+	}{
+		{"another name", func() proto.TransferID { return transferID(t, path, two) }},
+		{"another path", func() proto.TransferID { return transferID(t, link, one) }},
+		{"other content of the same size, with the time set back", func() proto.TransferID {
+			info, err := os.Stat(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for transferID(t, path, one) == first { // the clock has to tick
+				err := errors.Join(os.WriteFile(path, []byte("SOME CONTENT"), 0o600), os.Chtimes(path, info.ModTime(), info.ModTime()))
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			return transferID(t, path, one)
+		}},
+		{"longer", func() proto.TransferID {
+			if err := appendTo(path, "more"); err != nil {
+				t.Fatal(err)
+			}
+			return transferID(t, path, one)
+		}},
+	} {
+		id := c.id()
+		if other, ok := seen[id]; ok {
+			t.Errorf("%s: the transfer is that of %s", c.what, other)
+		}
+		seen[id] = c.what
+	}
+}
+
+func fileName(t *testing.T, s string) proto.FileName {
+	t.Helper()
+	name, err := proto.ParseFileName(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func transferID(t *testing.T, path string, name proto.FileName) proto.TransferID {
+	t.Helper()
+	s, err := openSource(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	return s.offer(name).ID
+}
+
+// TestOffer says what the server is told of a file.
+func TestOffer(t *testing.T) {
+	path := makeFile(t, "a", "some content")
+	at := time.Unix(1_600_000_000, 123456789)
+	if err := errors.Join(os.Chmod(path, 0o640), os.Chtimes(path, at, at)); err != nil {
+		t.Fatal(err)
+	}
+	s, err := openSource(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	o := s.offer(fileName(t, "x/y"))
+	if o.Size != 12 || o.Mode != 0o640 || !o.ModTime.Equal(at) || o.Name.String() != "x/y" || o.Sum != nil {
+		t.Errorf("got %+v", o)
+	}
+	r, err := s.open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := r.(io.Seeker); !ok {
+		t.Error("the source cannot be sought: a transfer that goes on would read what was sent")
+	}
 }
 
 // TestSendPauses wants pauses that grow, by a second, two and four, and up to
