@@ -37,6 +37,7 @@ type intakeV4 struct {
 	stated v4.Sum
 	err    error // why it ended, unless with 831
 	over   bool  // with 831 or 902: no more packets come
+	again  bool  // with 901 of a file that has been refused: they may come
 
 	// Of write.
 	written, kept int64
@@ -73,7 +74,10 @@ func (in *intakeV4) read() {
 			in.err = err
 			break
 		}
-		if in.at >= keepAt {
+		switch {
+		case in.at == in.t.offer.Size:
+			in.hand(false) // there is nothing to wait for
+		case in.at >= keepAt:
 			in.hand(true)
 			keepAt = in.at + keepEvery
 		}
@@ -113,6 +117,10 @@ var errUseless = errors.New("nothing more is taken")
 // last takes what is no packet.
 func (in *intakeV4) last(h v4.Header) error {
 	s := in.t.s
+	if h.Number == in.t.number && h.Code == v4.CodeAgain && in.useless() {
+		in.again = true
+		return cmp.Or(s.frames.skip(s.room), errUseless)
+	}
 	if h.Number != in.t.number || h.Code != v4.CodeEnd && h.Code != v4.CodeGiveUp {
 		return fmt.Errorf("%w: %v of file %d within file %d", ErrProtocol, h.Code, h.Number, in.t.number)
 	}
@@ -130,6 +138,17 @@ func (in *intakeV4) last(h v4.Header) error {
 	in.stated, err = read(s, h, v4.ParseSum)
 	in.over = err == nil
 	return err
+}
+
+// useless reports whether the sink has failed. The client has not been told
+// before.
+func (in *intakeV4) useless() bool {
+	select {
+	case <-in.failed:
+		return true
+	default:
+		return false
+	}
 }
 
 // fresh hands the batch over and begins one that has room for so much, when

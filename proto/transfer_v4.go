@@ -189,7 +189,7 @@ func (t *transferV4) take(dst Sink, from int64) (v4.Sum, error) {
 		return v4.Sum{}, failed
 	case failed != nil:
 		if !in.over {
-			s.passing = &passingV4{number: t.number, left: windowV4 + v4.MaxPacket}
+			s.passing = &passingV4{number: t.number, left: windowV4 + v4.MaxPacket, again: in.again}
 		}
 		return v4.Sum{}, &inStepError{failed}
 	case in.err == nil:
