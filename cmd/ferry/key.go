@@ -59,12 +59,15 @@ are those of "ferry send".`,
 	cmd.Flags().StringVar(&s.data, "data", "", "`DIR` of a gateway, instead of --name and --identity")
 	registerConfig(cmd.Flags(), &s.config)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		both := cmd.Flags().Changed("data") && (cmd.Flags().Changed("identity") || cmd.Flags().Changed("name"))
+		gateway, sender := onCommandLine(cmd, []string{"data"}), onCommandLine(cmd, []string{"name", "identity"})
+		if gateway != "" && sender != "" {
+			return usagef("--data is for a gateway, --%s for ferry send: want one of the two", sender)
+		}
 		if err := loadSettings(cmd, p.environ); err != nil {
 			return err
 		}
-		if both {
-			return usagef("--data is for a gateway, --name and --identity are for ferry send: want one of the two")
+		if sender != "" {
+			s.data = "" // the environment's is for another command
 		}
 		to, folder, err := s.read(p)
 		if err != nil {

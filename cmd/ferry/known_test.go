@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -154,6 +156,22 @@ func TestLockFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := <-second; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestLockFolderEndsWithContext(t *testing.T) {
+	dir := t.TempDir()
+	unlock, err := lockFolder(t.Context(), dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cause := errors.New("the time is up")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	if _, err := lockFolder(ctx, dir, func() { cancel(cause) }); !errors.Is(err, cause) {
+		t.Errorf("got %v, want %v", err, cause)
+	}
+	if err := unlock(); err != nil {
 		t.Error(err)
 	}
 }

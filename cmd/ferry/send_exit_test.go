@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,11 +21,27 @@ import (
 	"ferry/server"
 )
 
-// startServer runs a native server in this process and returns its address
-// and its data folder.
+// startServer runs a native server of version 3 in this process and returns its
+// address and its data folder.
 func startServer(t *testing.T) (address, data string) {
 	t.Helper()
 	data = t.TempDir()
+	return serve(t, data, proto.AcceptV3, true), data
+}
+
+// startServerV4 runs one of version 4, and returns its URL and data folder.
+func startServerV4(t *testing.T) (to, data string) {
+	t.Helper()
+	data = t.TempDir()
+	id, err := server.LoadIdentity(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "v4://" + serve(t, data, proto.AcceptV4(id), false) + "?pin=" + id.Pin().String(), data
+}
+
+func serve(t *testing.T, data string, accept proto.Accept, open bool) (address string) {
+	t.Helper()
 	srv, err := server.Open(t.Context(), server.Config{Data: data, Grace: time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
@@ -32,14 +49,14 @@ func startServer(t *testing.T) (address, data string) {
 	ln := listenLoopback(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error)
-	go func() { served <- srv.Serve(ctx, ln, proto.AcceptV3, server.Admission{Open: true}) }()
+	go func() { served <- srv.Serve(ctx, ln, accept, server.Admission{Open: open}) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := errors.Join(<-served, srv.Close()); err != nil {
 			t.Error(err)
 		}
 	})
-	return ln.Addr().String(), data
+	return ln.Addr().String()
 }
 
 func listenLoopback(t *testing.T) net.Listener {
@@ -360,6 +377,89 @@ func TestSendRegistersOnce(t *testing.T) {
 			})
 		}
 		both.Wait()
+	}
+}
+
+// TestSendJoinsOnce with a token that is good once, although several processes
+// begin at once.
+func TestSendJoinsOnce(t *testing.T) {
+	to, data := startServerV4(t)
+	token, err := server.CreateToken(t.Context(), data, server.TokenOptions{Uses: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	home := t.TempDir()
+	var all sync.WaitGroup
+	for _, name := range []string{"one", "two", "three", "four"} {
+		file := makeFile(t, name, name)
+		all.Go(func() {
+			if got := send(t, home, "--to", to, "--name", "alice", "--join", token, file); got.status != exitOK {
+				t.Errorf("status %d, %s", got.status, got.stderr)
+			}
+		})
+	}
+	all.Wait()
+	if stored, err := os.ReadDir(filepath.Join(data, "files", "alice")); err != nil || len(stored) != 4 {
+		t.Errorf("stored: %v, %v; want 4 files", stored, err)
+	}
+}
+
+// TestSendReceiptOfEach: many files, each with a receipt that is its own, and
+// no more of them open at once than on their way.
+func TestSendReceiptOfEach(t *testing.T) {
+	to, data := startServerV4(t)
+	token, err := server.CreateToken(t.Context(), data, server.TokenOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pin, err := proto.ParseDestination(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	home, tree, receipts := t.TempDir(), filepath.Join(t.TempDir(), "tree"), filepath.Join(t.TempDir(), "receipts")
+	const files = 600
+	for i := range files {
+		path := filepath.Join(tree, strconv.Itoa(i%7), strconv.Itoa(i))
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(strconv.Itoa(i)), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, again := range []bool{false, true} {
+		if got := send(t, home, "--to", to, "--join", token, "--name", "alice", "--receipt", receipts, "-r", tree); got.status != exitOK || got.stderr != "" {
+			t.Fatalf("again %v: status %d, %s", again, got.status, got.stderr)
+		}
+		for i := range files {
+			name := "tree/" + strconv.Itoa(i%7) + "/" + strconv.Itoa(i)
+			b, err := os.ReadFile(filepath.Join(receipts, name+".receipt"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := proto.VerifyReceipt(bytes.TrimSuffix(b, []byte("\n")), pin.Pin())
+			if err != nil || !slices.ContainsFunc(s.Files, func(f proto.Stored) bool { return f.Name.String() == name }) {
+				t.Fatalf("again %v, %s: %v, and the receipt is for %v", again, name, err, s.Files)
+			}
+			if err := os.Remove(filepath.Join(receipts, name+".receipt")); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// TestSendReceiptNowhere: whoever could keep no receipt sends nothing.
+func TestSendReceiptNowhere(t *testing.T) {
+	to, data := startServerV4(t)
+	token, err := server.CreateToken(t.Context(), data, server.TokenOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, where := range []string{"/proc/none/receipt", filepath.Join(t.TempDir(), "none", "receipt")} {
+		got := send(t, t.TempDir(), "--to", to, "--join", token, "--name", "alice", "--receipt", where, makeFile(t, "a", "a"))
+		if got.status != exitFailure || !strings.Contains(got.stderr, "the receipt could not be kept: no folder ") {
+			t.Errorf("%s: status %d, %s", where, got.status, got.stderr)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(data, "files", "alice")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("at the server: %v, want nothing", err)
 	}
 }
 
