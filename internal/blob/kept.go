@@ -36,12 +36,12 @@ var ErrInUse = errors.New("staged already")
 // keeper is what a Staged has that was staged under a key. A nil one does
 // nothing.
 type keeper struct {
-	disk     *Disk
-	key      string
-	state    *os.File
-	latest   record
-	durables uint64 // how many durable records were written
-	rooted   bool   // the names of both files are durable
+	disk   *Disk
+	key    string
+	state  *os.File
+	latest record
+	last   int64 // slot of the newest durable record; 0 if there is none
+	rooted bool  // the names of both files are durable
 }
 
 // record is one slot.
@@ -111,22 +111,30 @@ func parseRecord(b []byte, key string) (r record, ok bool) {
 	return r, bytes.Equal(sum[:], b[at:at+len(sum)]) && r.serial > 0 && r.size >= 0
 }
 
-// best returns the newest record of a sidecar that counts. A machine that went
-// down since has kept what was synced and nothing else for sure.
-func best(state io.ReaderAt, key, boot string, there int64) (latest record) {
-	slot := make([]byte, slotSize)
-	for i := range slots {
-		n, err := state.ReadAt(slot, int64(i)*slotSize)
+// best returns the newest record of a sidecar that counts, and the slot of the
+// newest that is durable. A machine that went down since has kept what was synced
+// and nothing else for sure.
+func best(state io.ReaderAt, key, boot string, there int64) (latest record, last int64) {
+	buf := make([]byte, slotSize)
+	durable := uint64(0)
+	for slot := range int64(slots) {
+		n, err := state.ReadAt(buf, slot*slotSize)
 		if err != nil && !errors.Is(err, io.EOF) {
 			continue
 		}
-		r, ok := parseRecord(slot[:n], key)
+		r, ok := parseRecord(buf[:n], key)
+		if !ok || r.size > there {
+			continue
+		}
+		if r.durable && r.serial > durable {
+			durable, last = r.serial, slot
+		}
 		sameBoot := boot != "" && r.boot == boot
-		if ok && (sameBoot || r.durable) && r.size <= there && r.serial > latest.serial {
+		if (sameBoot || r.durable) && r.serial > latest.serial {
 			latest = r
 		}
 	}
-	return latest
+	return latest, last
 }
 
 // StageAs is Stage for a file that can be left with Close and goes on, under
@@ -167,7 +175,7 @@ func (s *Staged) goOn() error {
 		return err
 	}
 	k := s.keep
-	k.latest = best(k.state, k.key, s.disk.boot, info.Size())
+	k.latest, k.last = best(k.state, k.key, s.disk.boot, info.Size())
 	if k.latest.serial == 0 {
 		return s.Reset()
 	}
@@ -210,9 +218,9 @@ func (s *Staged) Keep(state []byte, durable bool) error {
 		if err := s.Sync(); err != nil {
 			return err
 		}
-		slot = 1 + int64(r.serial%2)
-		if k.latest.durable && 1+int64(k.latest.serial%2) == slot {
-			slot = 3 - slot // the durable one before it stays until this one is
+		slot = 1
+		if k.last == 1 {
+			slot = 2 // the durable one before it stays until this one is
 		}
 	}
 	if _, err := k.state.WriteAt(r.append(nil, k.key), slot*slotSize); err != nil {
@@ -222,6 +230,7 @@ func (s *Staged) Keep(state []byte, durable bool) error {
 	if !durable {
 		return nil
 	}
+	k.last = slot
 	return k.sync()
 }
 
@@ -262,7 +271,7 @@ func (k *keeper) forget() error {
 	if err != nil || info.Size() == 0 {
 		return err
 	}
-	k.latest = record{}
+	k.latest, k.last = record{}, 0
 	if err := k.state.Truncate(0); err != nil {
 		return err
 	}
@@ -367,7 +376,8 @@ func (d *Disk) leftover(key string) (l Leftover, err error) {
 	if err != nil {
 		return l, err
 	}
-	l.Size, l.At = best(state, key, d.boot, info.Size()).size, said.ModTime()
+	r, _ := best(state, key, d.boot, info.Size())
+	l.Size, l.At = r.size, said.ModTime()
 	return l, nil
 }
 

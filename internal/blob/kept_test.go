@@ -184,9 +184,9 @@ func TestForget(t *testing.T) {
 	for what, drop := range map[string]func(*blob.Staged) error{
 		"reset":   func(s *blob.Staged) error { return errors.Join(s.Reset(), s.Close()) },
 		"discard": (*blob.Staged).Discard,
-		"reset, and other bytes": func(s *blob.Staged) error {
-			_, err := s.Write(make([]byte, 100))
-			return errors.Join(s.Reset(), err, second(s.Write(make([]byte, 100))), s.Close())
+		"reset, other bytes, and a kill": func(s *blob.Staged) error {
+			_, err := s.Write(make([]byte, 100_000))
+			return errors.Join(s.Reset(), err, second(s.Write(make([]byte, 100_000))))
 		},
 	} {
 		d := open(t, dir)
@@ -197,6 +197,7 @@ func TestForget(t *testing.T) {
 		if err := errors.Join(s.Keep([]byte("one"), true), s.Keep([]byte("two"), false), drop(s)); err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
+		d = open(t, dir)
 		s, size, state := goOn(t, d, "k")
 		if size != 0 || state != "" {
 			t.Errorf("%s: %d bytes and %q are kept still", what, size, state)
@@ -262,6 +263,62 @@ func TestAnotherBoot(t *testing.T) {
 		}
 		if err := s.Discard(); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// TestTornDurable tears the slot that is being written when the power goes: what
+// was durable before it counts.
+func TestTornDurable(t *testing.T) {
+	for _, durable := range [][]bool{{true, true}, {true, false, true}, {true, true, true}, {true, false, false, true, true}} {
+		for _, restarted := range []bool{false, true} {
+			dir := t.TempDir()
+			d := open(t, dir)
+			s, _, _ := goOn(t, d, "k")
+			var before int64 // what was durable before the last
+			sidecar := filepath.Join(dir, "staging", "kept-k.state")
+			var old []byte
+			for i, now := range durable {
+				if i == len(durable)-1 {
+					if restarted {
+						if err := s.Close(); err != nil {
+							t.Fatal(err)
+						}
+						s, _, _ = goOn(t, d, "k")
+					}
+					var err error
+					if old, err = os.ReadFile(sidecar); err != nil {
+						t.Fatal(err)
+					}
+				} else if now {
+					before = int64(i + 1)
+				}
+				if err := errors.Join(second(s.Write([]byte("x"))), s.Keep(nil, now)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			torn, err := os.ReadFile(sidecar)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range torn { // the last half of what was written is not there
+				if i >= len(old) && torn[i] != 0 || i < len(old) && torn[i] != old[i] {
+					clear(torn[i+40 : min(i+200, len(torn))])
+					break
+				}
+			}
+			if err := os.WriteFile(sidecar, torn, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			d.SetBoot("another")
+			s, size, _ := goOn(t, d, "k")
+			if size != before {
+				t.Errorf("%v (restarted: %v): %d bytes are kept, want %d", durable, restarted, size, before)
+			}
+			_ = s.Discard()
 		}
 	}
 }
