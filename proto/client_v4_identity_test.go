@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -127,6 +128,12 @@ func TestV4RegistersOnce(t *testing.T) {
 	}
 }
 
+// lastConn is the connection that a server took last.
+type lastConn struct{ atomic.Value }
+
+func (l *lastConn) wrap(c net.Conn) net.Conn { l.Store(c); return c }
+func (l *lastConn) Close()                   { l.Load().(net.Conn).Close() }
+
 // A welcome that is lost is met by a reconnect, by the same client and by one that
 // has been started anew, whether or not the server has recorded the client.
 func TestV4LostWelcome(t *testing.T) {
@@ -137,8 +144,8 @@ func TestV4LostWelcome(t *testing.T) {
 				dir := &strict{directory: newDirectory()}
 				lost, out := make(chan struct{}, 1), errors.New("out")
 				lost <- struct{}{}
-				var conn net.Conn
-				h.dir, h.wrap = dir, func(c net.Conn) net.Conn { conn = c; return c }
+				var conn lastConn
+				h.dir, h.wrap = dir, conn.wrap
 				dir.used = func() error {
 					select {
 					case <-lost:
@@ -320,12 +327,13 @@ func TestV4RotateCut(t *testing.T) {
 		for _, restarted := range []bool{false, true} {
 			t.Run(fmt.Sprintf("recorded=%v/restarted=%v", recorded, restarted), func(t *testing.T) {
 				h := newHostV4(alice(t))
-				var conn net.Conn
-				h.wrap = func(c net.Conn) net.Conn { conn = c; return c }
-				failing := true
+				var conn lastConn
+				h.wrap = conn.wrap
+				var failing atomic.Bool
+				failing.Store(true)
 				cut := func(now bool) func() error {
 					return func() error {
-						if failing && now {
+						if failing.Load() && now {
 							conn.Close()
 							return io.ErrClosedPipe
 						}
@@ -340,7 +348,7 @@ func TestV4RotateCut(t *testing.T) {
 				if err := c.Rotate(t.Context()); err == nil {
 					t.Fatal("it was not cut")
 				}
-				failing = false
+				failing.Store(false)
 				if restarted {
 					c = clientV4(t, address, withKeys(keys))
 				}

@@ -3,7 +3,6 @@ package proto_test
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"io"
 	"net"
 	"sync"
@@ -82,8 +81,6 @@ func listenTCP(t testing.TB, serve func(conn net.Conn)) string {
 	})
 	return ln.Addr().String()
 }
-
-var errScript = errors.New("the client has gone")
 
 // read returns the next message; ok is false at the end.
 func (p *peerV4) read() (m messageV4, ok bool) {
@@ -197,6 +194,7 @@ type relayV4 struct {
 	up   atomic.Int64                          // bytes passed to the server
 	down atomic.Int64
 	made atomic.Int32
+	over chan struct{} // has a value for each connection that has ended, if it is not nil
 }
 
 // listen relays until the test ends.
@@ -216,6 +214,9 @@ func (r *relayV4) listen(t testing.TB) string {
 		both.Go(func() { pass(far, conn, up, &r.up) })
 		both.Go(func() { pass(conn, far, down, &r.down) })
 		both.Wait()
+		if r.over != nil {
+			r.over <- struct{}{}
+		}
 	})
 }
 

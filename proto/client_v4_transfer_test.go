@@ -460,12 +460,13 @@ func TestV4KeepAlive(t *testing.T) {
 			func(cfg *proto.ClientConfig) { cfg.IdleConns = -1 },
 		} {
 			h := newHostV4(alice(t))
-			c := clientV4(t, h.listen(t), change)
+			r := &relayV4{to: h.listen(t), over: make(chan struct{}, 3)}
+			c := clientV4(t, r.listen(t), change)
 			for i := range 3 {
 				if err := sendV4(t, c, fmt.Sprint(i), size); err != nil {
 					t.Fatal(err)
 				}
-				h.conns.Wait()
+				<-r.over
 			}
 			if errs := h.errors(); len(errs) > 0 {
 				t.Errorf("the server: %v", errs)
