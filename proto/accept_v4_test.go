@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -70,7 +71,7 @@ func (g *gatekeeper) Register(ctx context.Context, r proto.Registration, token s
 			return err
 		}
 	} else {
-		g.directory.clients[r.ID] = r
+		g.clients[r.ID] = r
 	}
 	delete(g.good, token)
 	return nil
@@ -315,7 +316,7 @@ func TestV4OutOfOrder(t *testing.T) {
 		"wrapped":    {enter: func(r *rawV4) { r.register("bob", "").giveKey() }, good: []v4.Code{v4.CodeProve}},
 	} {
 		for _, code := range codes {
-			if bytes.Contains([]byte(fmt.Sprint(c.good)), []byte(code.String())) {
+			if slices.Contains(c.good, code) {
 				continue
 			}
 			t.Run(fmt.Sprint(stage, " ", code), func(t *testing.T) {

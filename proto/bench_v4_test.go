@@ -3,6 +3,8 @@ package proto_test
 import (
 	"bytes"
 	"context"
+	"errors"
+	"io"
 	"testing"
 
 	"ferry/proto"
@@ -121,7 +123,9 @@ func BenchmarkV4Small(b *testing.B) {
 	if err := r.tls.CloseWrite(); err != nil {
 		b.Fatal(err)
 	}
-	<-ended
+	if err := <-ended; !errors.Is(err, io.EOF) {
+		b.Fatal(err)
+	}
 	if len(window) > 0 {
 		b.Fatalf("%d files were not answered", len(window))
 	}

@@ -57,7 +57,10 @@ type hostV4 struct {
 	// take deals with an offered file; storing it is the default.
 	take func(ctx context.Context, t proto.Transfer) error
 	wrap func(net.Conn) net.Conn // what the server sees of a connection
-	id   func() proto.ServerIdentity
+	// settle, if not nil, is called before a session is closed: all transfers have
+	// ended then.
+	settle func()
+	id     func() proto.ServerIdentity
 
 	mu       sync.Mutex
 	files    map[string]proto.Stored
@@ -111,6 +114,9 @@ func (h *hostV4) serve(conn net.Conn) {
 	}
 	if !errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		h.note(err)
+	}
+	if h.settle != nil {
+		h.settle()
 	}
 	err = s.Close()
 	h.mu.Lock()

@@ -586,31 +586,44 @@ func TestSessionV4Contexts(t *testing.T) {
 }
 
 // TestSessionV4ContextWhileFull ends the context while as many files as may be are
-// not answered.
+// not answered. They are answered all the same, and then the client hears why.
 func TestSessionV4ContextWhileFull(t *testing.T) {
 	ctx, end := context.WithCancelCause(t.Context())
 	h := newHostV4(alice(t))
 	h.ctx = ctx
-	come := make(chan proto.Transfer, 1000)
+	come := make(chan struct{}, 1000)
+	var answers []func()
 	h.take = func(ctx context.Context, tr proto.Transfer) error {
-		_, err := tr.Receive(ctx, &stageV4{})
-		come <- tr
+		dst := &stageV4{}
+		sum, err := tr.Receive(ctx, dst)
+		answers = append(answers, func() {
+			if err := tr.Accept(ctx, h.publish(tr.Offer(), dst, sum)); err != nil {
+				t.Error(err)
+			}
+		})
+		come <- struct{}{}
 		return err
 	}
+	h.settle = func() {
+		for _, answer := range answers {
+			answer()
+		}
+	}
 	r := h.rawTCP(t).enter()
+	var numbers []uint64
 	for n := uint64(1); n <= 257; n++ {
 		r.write(r.small(n, fmt.Sprint(n), nil))
+		numbers = append(numbers, n)
 	}
-	var all []proto.Transfer
 	for range 256 {
-		all = append(all, <-come)
+		<-come
 	}
 	end(proto.ErrStopping)
+	r.expectStored(numbers[:256]...)
 	r.expectRefused(0, v4.ReasonStopping)
-	for _, tr := range all {
-		if err := tr.Refuse(t.Context(), proto.ErrBusy); err != nil {
-			t.Fatal(err)
-		}
+	r.expectEnd()
+	if _, stored := h.stored("257"); stored || len(answers) != 256 {
+		t.Errorf("%d files were taken", len(answers))
 	}
 }
 
