@@ -217,8 +217,8 @@ func (s *siegeV4) unharmed(stored []string) {
 	}
 	for path := range sums {
 		if !slices.ContainsFunc(stored, func(allowed string) bool {
-			prefix, any := strings.CutSuffix(allowed, "*")
-			return path == allowed || any && strings.HasPrefix(path, prefix)
+			prefix, all := strings.CutSuffix(allowed, "*")
+			return path == allowed || all && strings.HasPrefix(path, prefix)
 		}) {
 			s.t.Errorf("%q is stored", path)
 		}

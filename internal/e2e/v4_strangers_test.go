@@ -538,12 +538,12 @@ func slowHandshakes(s *siegeV4) error {
 func drip(conn net.Conn, b []byte) error {
 	for i := range b {
 		if _, err := conn.Write(b[i : i+1]); err != nil {
-			return nil // cut, as it should be
+			return nil //nolint:nilerr // cut, as it should be
 		}
 		_ = conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
 		var in [1]byte
 		if _, err := conn.Read(in[:]); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-			return nil
+			return nil //nolint:nilerr // cut, as it should be
 		}
 	}
 	return errors.New("a handshake of a byte now and then was not cut")
