@@ -543,7 +543,7 @@ func drip(conn net.Conn, b []byte) error {
 		_ = conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
 		var in [1]byte
 		if _, err := conn.Read(in[:]); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-			return nil //nolint:nilerr // cut, as it should be
+			return nil
 		}
 	}
 	return errors.New("a handshake of a byte now and then was not cut")
