@@ -158,7 +158,7 @@ func (p *program) identified(to proto.Destination) (proto.Destination, error) {
 		return to, nil
 	}
 	advice := fmt.Errorf("nothing says which key the server %s has, and any other could answer there: see its fingerprint and remember it with "+
-		"\"ferry trust %[1]s\", or say it in the URL, ?pin=sha256:...", to.Address())
+		"\"ferry trust %[1]s\", or give its pin in the URL, as ?pin=", to.Address())
 	known, err := openKnown(p.environ)
 	if errors.Is(err, errNoState) {
 		return to, advice

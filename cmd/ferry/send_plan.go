@@ -165,7 +165,7 @@ func (s *sendSettings) findFiles(plan *sendPlan, paths []string) error {
 	add := func(file, as string, err error) error {
 		if err != nil { // there is nothing to give a name to
 			plan.files = append(plan.files, sendFile{path: file, err: err})
-			return nil
+			return nil //nolint:nilerr // it is told when the file's turn comes
 		}
 		name, badName := proto.ParseFileName(as)
 		if badName == nil {
