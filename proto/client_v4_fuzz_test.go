@@ -84,11 +84,11 @@ func (p *peerV4) perform(script []byte, number uint64, o proto.Offer, b []byte, 
 		}
 		payload := script[3 : 3+length]
 		script = script[3+length:]
-		switch {
-		case kind == 200:
+		switch kind {
+		case 200:
 			signed.Store(true)
 			p.stored([]proto.Stored{{Name: o.Name, Sum: sumOf(b), Transfer: o.ID, At: time.Now()}}, of)
-		case kind == 201:
+		case 201:
 			_ = p.conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
 			p.skipTo()
 		default:

@@ -27,6 +27,13 @@ type diary struct {
 	saved []proto.Identity
 }
 
+// diaryOfAlice is that of [aliceV4].
+func diaryOfAlice(t testing.TB) *diary {
+	d := &diary{}
+	d.id, d.ok = aliceV4(t).id, true
+	return d
+}
+
 func (d *diary) Save(ctx context.Context, id proto.Identity) error {
 	if err := d.keyring.Save(ctx, id); err != nil {
 		return err
@@ -280,7 +287,7 @@ func TestV4UnreadableIdentity(t *testing.T) {
 func TestV4Rotate(t *testing.T) {
 	h := newHostV4(alice(t))
 	dir := h.dir.(*directory)
-	keys := &diary{keyring: *aliceV4(t)} //nolint:govet // its mutex has not been used
+	keys := diaryOfAlice(t)
 	address := h.listen(t)
 	c := clientV4(t, address, withKeys(keys))
 	if err := c.Rotate(t.Context()); err != nil {
@@ -342,7 +349,7 @@ func TestV4RotateCut(t *testing.T) {
 				}
 				dir := &replacing{directory: h.dir.(*directory), before: cut(!recorded), after: cut(recorded)}
 				h.dir = dir
-				keys := &diary{keyring: *aliceV4(t)} //nolint:govet // its mutex has not been used
+				keys := diaryOfAlice(t)
 				address := h.listen(t)
 				c := clientV4(t, address, withKeys(keys))
 				if err := c.Rotate(t.Context()); err == nil {
@@ -373,7 +380,7 @@ func TestV4RotateCut(t *testing.T) {
 func TestV4RotateRefused(t *testing.T) {
 	h := newHostV4(alice(t))
 	h.dir = &replacing{directory: h.dir.(*directory), before: func() error { return errors.New("no disk") }}
-	keys := &diary{keyring: *aliceV4(t)} //nolint:govet // its mutex has not been used
+	keys := diaryOfAlice(t)
 	c := clientV4(t, h.listen(t), withKeys(keys))
 	if err := c.Rotate(t.Context()); !errors.Is(err, proto.ErrRefused) {
 		t.Errorf("got %v, want %v", err, proto.ErrRefused)
@@ -386,7 +393,7 @@ func TestV4RotateRefused(t *testing.T) {
 // Another process has replaced the key: its keyring says so.
 func TestV4KeyringChanges(t *testing.T) {
 	h := newHostV4(alice(t))
-	keys := &diary{keyring: *aliceV4(t)} //nolint:govet // its mutex has not been used
+	keys := diaryOfAlice(t)
 	address := h.listen(t)
 	c := clientV4(t, address, withKeys(keys), func(cfg *proto.ClientConfig) { cfg.IdleConns = -1 })
 	if err := sendV4(t, c, "a", 100_000); err != nil {

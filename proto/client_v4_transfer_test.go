@@ -43,7 +43,7 @@ func TestV4Refusals(t *testing.T) {
 		{proto.ErrQuota, proto.ErrQuota, true, time.Minute},
 		{&proto.RefusedError{Why: proto.ErrNoRoom, Words: "full", After: 7 * time.Second}, proto.ErrNoRoom, true, 7 * time.Second},
 	}
-	for _, size := range []int64{smallSize, largeSize, 20 << 20} {
+	for _, size := range []int64{smallSize, largeSize, 3 << 20} {
 		for i, reason := range reasons {
 			if size > 1<<20 && i > 0 {
 				break // enough of it
@@ -514,7 +514,7 @@ func TestV4Close(t *testing.T) {
 
 // A server that is silent is waited for no longer than IdleTimeout, wherever.
 func TestV4SilentServer(t *testing.T) {
-	for _, size := range []int64{smallSize, largeSize, 20 << 20} {
+	for _, size := range []int64{smallSize, largeSize, 3 << 20} {
 		for _, step := range []string{"TLS", "handshake", "proof", "offer", "packets", "end"} {
 			if step == "offer" && size == smallSize || step == "packets" && size < 1<<20 {
 				continue

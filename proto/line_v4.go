@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -290,12 +291,7 @@ func (v *vouched) of(o Offer, ours *Sum) (Stored, error) {
 
 // has reports whether the answer is for the file with that number.
 func (v *vouched) has(number uint64) bool {
-	for _, n := range v.numbers {
-		if n == number {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(v.numbers, number)
 }
 
 // receipt is that of a file after so many sends.
