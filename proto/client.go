@@ -108,7 +108,7 @@ func (c *Client) check(o Offer) error {
 
 // decided reports whether err is a fact that holds although ctx has ended.
 func decided(err error) bool {
-	for _, fact := range []error{ErrName, ErrTooLarge, ErrExists, ErrRefused, ErrNameTaken, ErrChecksum, ErrSource, ErrProtocol} {
+	for _, fact := range []error{ErrName, ErrTooLarge, ErrExists, ErrRefused, ErrNameTaken, ErrUnauthorized, ErrPin, ErrChecksum, ErrSource, ErrProtocol} {
 		if errors.Is(err, fact) {
 			return true
 		}
