@@ -36,9 +36,12 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 		return int(status)
 	}
 	switch {
-	case err == nil, errors.Is(err, errStopped):
+	case err == nil:
 		return exitOK
 	case p.started && !isUsage(err):
+		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+			err = context.Cause(ctx)
+		}
 		fmt.Fprintf(stderr, "%s: %v\n", cmd.CommandPath(), err)
 		return exitFailure
 	}
@@ -85,8 +88,9 @@ Every flag of these can also be given as a variable (--log-level is
 FERRY_LOG_LEVEL) or in a file (--config FILE, a line "log-level = debug" each).
 A flag wins over a variable, a variable over the file.
 
-Exit status: 0 when all went well, also after SIGTERM or an interrupt;
-1 when something failed, or when a second signal cut the work short;
+Exit status: 0 when all went well; for the commands that serve that is also a
+stop by SIGTERM or an interrupt. 1 when something failed, or a signal cut the
+work short, of those that serve the second one.
 2 when the command line, a variable or the file is wrong. ferry send, trust,
 verify and key have more: "ferry help exit-codes" lists them.`,
 		Example:       "  ferry up\n  curl -F file=@app.tar.gz http://127.0.0.1:8080/uploads",

@@ -57,9 +57,10 @@ ferry verify ends with 6 if the receipt or the file is not what it ought to be,
 and with 8 if one of them cannot be read. ferry trust and ferry key end with 7
 for a server with another key, and with 10 for one that cannot be reached.
 
-The commands that serve, and all others, end with 0 when all went well, also
-after SIGTERM or an interrupt; with 1 when something failed; with 2 when the
-command line, a variable or the file of settings is wrong.`
+The commands that serve end with 0 after SIGTERM or an interrupt. They, and all
+others, end with 0 when all went well; with 1 when something failed or a signal
+cut the work short; with 2 when the command line, a variable or the file of
+settings is wrong.`
 
 // exitCodesTopic is a page of help and no command.
 func exitCodesTopic() *cobra.Command {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ferry/proto"
 	"ferry/server"
 )
 
@@ -201,6 +202,9 @@ func (p *program) verify(ctx context.Context, i *server.Inspector, in *inspectio
 func problem(c server.Check) string {
 	if !errors.Is(c.Problem, server.ErrDiffers) {
 		return c.Problem.Error()
+	}
+	if c.Got == (proto.Sum{}) {
+		return fmt.Sprintf("%v: it is not a regular file", c.Problem)
 	}
 	return fmt.Sprintf("%v: %d bytes, cksum %d, SHA-256 %x; on record %d bytes, cksum %d, SHA-256 %x", c.Problem,
 		c.Got.Size, c.Got.Cksum, c.Got.SHA256, c.Want.Size, c.Want.Cksum, c.Want.SHA256)

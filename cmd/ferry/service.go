@@ -117,7 +117,7 @@ func (p *program) runUntilStopped(ctx context.Context, log *slog.Logger, run fun
 	defer said()
 	err := run(ctx, log)
 	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, errStopped)) {
-		return errStopped // a signal came before everything was open
+		return nil // a signal came before everything was open
 	}
 	return err
 }
