@@ -88,7 +88,7 @@ func (c *catalog) admits(ctx context.Context, q querier, name proto.ClientName, 
 	var only sql.NullString
 	err = sql.ErrNoRows
 	if token != "" {
-		err = q.QueryRowContext(ctx, "select client from join_tokens where "+goodToken+" and hash = $2",
+		err = q.QueryRowContext(ctx, "select client from join_tokens where "+isGood+" and hash = $2",
 			time.Now().UnixMilli(), tokenHash(token)).Scan(&only)
 	}
 	switch byToken = err == nil && (!only.Valid || only.String == name.String()); {

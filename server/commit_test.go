@@ -170,7 +170,7 @@ func TestNamesInTheWay(t *testing.T) {
 			t.Errorf("%s: %+v, want %v", name, got, want)
 		}
 		refusal, ok := errors.AsType[*proto.RefusedError](got.err)
-		if want == proto.ErrName && (!ok || !strings.Contains(refusal.Words, "folder") || refusal.After != 0) {
+		if errors.Is(want, proto.ErrName) && (!ok || !strings.Contains(refusal.Words, "folder") || refusal.After != 0) {
 			t.Errorf("%s: it says %q", name, got.err)
 		}
 	}

@@ -160,14 +160,13 @@ func (g *gate) present() []proto.ClientID {
 	return slices.Collect(maps.Keys(g.clients))
 }
 
-// cut ends the connections of a client and returns how many there were.
-func (g *gate) cut(id proto.ClientID, cause error) int {
+// cut ends the connections of a client.
+func (g *gate) cut(id proto.ClientID, cause error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for v := range g.clients[id] {
 		v.end(cause)
 	}
-	return len(g.clients[id])
 }
 
 // leave ends a visit.

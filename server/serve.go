@@ -127,10 +127,10 @@ func (h *host) admit(conn net.Conn) {
 
 // visitor is a connection that has a place.
 type visitor struct {
-	*visit
+	visit   *visit
 	conn    net.Conn
-	resting context.Context
-	working context.Context
+	resting context.Context   // ends when the connection is not to wait for more
+	working context.Context   // ends when it is not to go on
 	end     func(cause error) // ends both
 }
 
@@ -163,9 +163,8 @@ func (h *host) serve(v visitor) {
 		_ = session.Close()
 		return
 	}
-	c := newConnection(h, session, address, v.resting, v.working, v.end)
-	err = c.run()
-	h.farewell(c, conn, err)
+	c := newConnection(h, v, session)
+	h.farewell(c, c.run())
 }
 
 // know lets a client in whose connection may stay.
@@ -235,13 +234,13 @@ func (h *host) stranger(resting context.Context, conn net.Conn, err error) {
 }
 
 // farewell ends a client's connection.
-func (h *host) farewell(c *connection, conn net.Conn, err error) {
+func (h *host) farewell(c *connection, err error) {
 	level, message := slog.LevelWarn, "connection cut"
 	fault := c.failed()
 	switch cause := context.Cause(c.resting); {
 	case fault != nil:
 		err = fault
-		hangUp(h.resting, conn)
+		hangUp(h.resting, c.conn)
 	case errors.Is(err, io.EOF):
 		level, message = slog.LevelDebug, "client left"
 	case errors.Is(cause, proto.ErrRevoked), errors.Is(cause, proto.ErrUnauthorized):
@@ -249,7 +248,7 @@ func (h *host) farewell(c *connection, conn net.Conn, err error) {
 	case cause != nil:
 		level, message = slog.LevelDebug, "connection ended"
 	default:
-		hangUp(h.resting, conn)
+		hangUp(h.resting, c.conn)
 	}
 	if _, said := errors.AsType[logged](err); said {
 		return

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"sync"
 	"time"
 
@@ -40,6 +41,7 @@ type connection struct {
 	session proto.Session
 	client  proto.Registration
 	address string
+	conn    net.Conn
 	resting context.Context   // ends when the connection is not to wait for more
 	working context.Context   // ends when it is not to go on
 	end     func(cause error) // ends both
@@ -53,9 +55,9 @@ type connection struct {
 	fault error // guarded by mu; the first that ended the connection from within
 }
 
-func newConnection(h *host, session proto.Session, address string, resting, working context.Context, end func(error)) *connection {
-	return &connection{host: h, session: session, client: session.Client(), address: address,
-		resting: resting, working: working, end: end,
+func newConnection(h *host, v visitor, session proto.Session) *connection {
+	return &connection{host: h, session: session, client: session.Client(), address: v.conn.RemoteAddr().String(),
+		conn: v.conn, resting: v.resting, working: v.working, end: v.end,
 		slots: make(chan struct{}, maxUnanswered), outcomes: make(chan *arrival, maxUnanswered)}
 }
 
@@ -89,10 +91,13 @@ func (c *connection) fail(err error) {
 	}
 }
 
-// failed is why the connection was ended from within, or nil.
+// failed is why the connection was ended, if that came from within.
 func (c *connection) failed() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !errors.Is(context.Cause(c.resting), c.fault) {
+		return nil // it had ended
+	}
 	return c.fault
 }
 

@@ -112,8 +112,8 @@ func tokenHash(token string) []byte {
 	return sum[:]
 }
 
-// goodToken is the condition of a row in join_tokens; $1 is the time.
-const goodToken = "uses_left > 0 and (expires_at is null or expires_at > $1)"
+// isGood is the condition of a row in join_tokens; $1 is the time.
+const isGood = "uses_left > 0 and (expires_at is null or expires_at > $1)"
 
 // Tokens yields the join tokens that are good, the oldest first, also of a server
 // that runs. After an error it ends.
@@ -126,7 +126,7 @@ func Tokens(ctx context.Context, data string) iter.Seq2[TokenInfo, error] {
 		}
 		// As many as there are: operators make them by hand.
 		all, err := query(ctx, i, scanToken, `select hash, coalesce(client, ''), uses_left, created_at, coalesce(expires_at, 0)
-			from join_tokens where `+goodToken+" order by created_at, hash", time.Now().UnixMilli())
+			from join_tokens where `+isGood+" order by created_at, hash", time.Now().UnixMilli())
 		if err != nil {
 			yield(TokenInfo{}, err)
 			return

@@ -1,0 +1,119 @@
+package server_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"ferry/proto"
+	"ferry/server"
+)
+
+// listen4 serves version 4 at a real socket, to clients that have a token.
+func listen4(t *testing.T, data string) (h *harness, to proto.Destination) {
+	t.Helper()
+	id, err := server.LoadIdentity(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h = openOn(t, data, server.Limits{})
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if to, err = proto.ParseDestination("v4://" + ln.Addr().String() + "?pin=" + id.Pin().String()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, end := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- h.Serve(ctx, ln, proto.AcceptV4(id), server.Admission{}) }()
+	h.stop = sync.OnceFunc(func() {
+		end()
+		if err := errors.Join(<-done, h.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return h, to
+}
+
+// TestVersion4 delivers with the real client: small files in groups, in folders,
+// again, and a large one; then the client is revoked while it sends.
+func TestVersion4(t *testing.T) {
+	h, to := listen4(t, t.TempDir())
+	c := proto.NewClient(proto.ClientConfig{To: to, Name: clientName(t, "alice"), Keyring: new(keyring), Join: h.token(server.TokenOptions{})})
+	t.Cleanup(func() { _ = c.Close() })
+	const n = 200
+	send := func() {
+		t.Helper()
+		var all sync.WaitGroup
+		for i := range n {
+			all.Go(func() {
+				content := random(i * 100)
+				receipt, err := deliver4(t, c, fmt.Sprintf("a/%d/f%d", i%5, i), content, byte(i))
+				if err != nil || receipt.Sum != sumOf(string(content)) {
+					t.Errorf("%d: %+v, %v", i, receipt.Sum, err)
+				}
+			})
+		}
+		all.Wait()
+	}
+	send()
+	send() // as if every answer had been lost
+	if _, err := deliver4(t, c, "large", random(9*mib), 201); err != nil {
+		t.Error(err)
+	}
+	_, err := deliver4(t, c, "a/1", []byte("x"), 202)
+	if !errors.Is(err, proto.ErrName) {
+		t.Errorf("the name of a folder: %v", err)
+	}
+	_, err = deliver4(t, c, "large", []byte("x"), 203)
+	if e, ok := errors.AsType[*proto.ExistsError](err); !ok || e.Sum != sumOf(string(random(9*mib))) {
+		t.Errorf("the name of another file: %v", err)
+	}
+	verified(t, h.data, n+1)
+
+	begun, revoked := make(chan struct{}), make(chan error, 1)
+	go func() {
+		<-begun
+		revoked <- server.RevokeClient(t.Context(), h.data, "alice")
+	}()
+	slow := &endless{begun: sync.OnceFunc(func() { close(begun) })}
+	name, err := proto.ParseFileName("slow")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.Send(t.Context(), proto.Offer{ID: proto.TransferID{204}, Name: name, Size: 1 << 34},
+		func() (io.ReadCloser, error) { return io.NopCloser(slow), nil }, proto.Watcher{})
+	slow.begun()
+	if !errors.Is(err, proto.ErrRevoked) {
+		t.Errorf("revoked in the middle: %v", err)
+	}
+	if err := <-revoked; err != nil {
+		t.Error(err)
+	}
+}
+
+// endless is slow content of any length.
+type endless struct{ begun func() }
+
+func (e *endless) Read(p []byte) (int, error) {
+	e.begun()
+	time.Sleep(time.Millisecond)
+	return min(len(p), 64<<10), nil
+}
+
+func deliver4(t *testing.T, c *proto.Client, name string, content []byte, id byte) (proto.Receipt, error) {
+	n, err := proto.ParseFileName(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sumOf(string(content))
+	return c.Send(t.Context(), proto.Offer{ID: proto.TransferID{id, 1}, Name: n, Size: int64(len(content)), Sum: &sum},
+		func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil }, proto.Watcher{})
+}
