@@ -43,7 +43,7 @@ func (s *sendSettings) register(flags *pflag.FlagSet) {
 	flags.StringVar(&s.as, "as", "", "`NAME` to store the file under; its own if not given. In version 4 it may have folders, build-17/app.tar.gz")
 	flags.BoolVarP(&s.recursive, "recursive", "r", false, "send what is in folders, each file under its path from there: out/a/b.txt for \"-r x/out\", a/b.txt for \"-r .\", and NAME/a/b.txt with --as NAME. "+
 		"Links to files are followed, links to folders are not")
-	flags.StringVar(&s.receipt, "receipt", "", "`FILE` to write the server's signed receipt to, for \"ferry verify\"; - is stdout. With several files or -r it is a folder, with NAME.receipt for each file")
+	flags.StringVar(&s.receipt, "receipt", "", "`FILE` to write the server's signed receipt to, for \"ferry verify\"; - is stdout. With several files or -r, or if it is a folder, each receipt is NAME.receipt in it")
 	flags.StringVar(&s.dialect, "dialect", "seed", "`DIALECT` of transfer.info's server: seed, mainstream or per-slice")
 	flags.IntVar(&s.slice, "slice", 0, "bytes in a packet for transfer.info's server, `N`; the dialect's own if 0")
 	flags.IntVar(&s.window, "window", 1, "packets in flight to transfer.info's server, `N`; more than 1 only for a server that copes, as Ferry's does")

@@ -108,6 +108,9 @@ func explain(err error, connected bool) failure {
 	case is(proto.ErrTooLarge):
 		return failure{exit: exitNoRoom, words: err.Error()}
 	case is(proto.ErrName):
+		if _, said := errors.AsType[*proto.RefusedError](err); said { // only the server could know
+			return failure{exit: exitUndelivered, words: err.Error()}
+		}
 		return failure{exit: exitUsage, words: err.Error()}
 	case is(proto.ErrChecksum):
 		return failure{exit: exitIntegrity, words: "nothing was stored: the server's checksum differed each time the file was sent"}

@@ -129,6 +129,9 @@ func (s *sendSettings) planFiles(paths []string, p *program) (plan sendPlan, err
 		return sendPlan{}, err
 	}
 	plan.receipts = newReceipts(s.receipt, s.recursive || len(paths) > 1)
+	if err := plan.receipts.check(plan.files); err != nil {
+		return sendPlan{}, err
+	}
 	plan.to, err = p.identified(plan.to)
 	return plan, err
 }

@@ -17,15 +17,47 @@ type receipts struct {
 	stdout bool
 }
 
-// newReceipts reads --receipt.
+// newReceipts reads --receipt. A folder that is there takes the receipt of one
+// file, too.
 func newReceipts(to string, several bool) receipts {
-	switch {
+	switch info, err := os.Stat(to); {
 	case to == "-":
 		return receipts{stdout: true}
-	case several:
+	case to != "" && (several || err == nil && info.IsDir()):
 		return receipts{folder: to}
 	}
 	return receipts{file: to}
+}
+
+// inFolder is a receipt's path in the folder.
+func inFolder(name proto.FileName) string { return filepath.FromSlash(name.String()) + ".receipt" }
+
+// check finds receipts that could not all be kept: before anything is sent.
+func (r receipts) check(files []sendFile) error {
+	if r.folder == "" {
+		return nil
+	}
+	paths := map[string]string{}
+	for _, f := range files {
+		if f.err != nil {
+			continue
+		}
+		path := inFolder(f.name)
+		if len(filepath.Base(path)) > proto.MaxClientName {
+			return fmt.Errorf("--receipt %s: the name of %s's receipt, %s, would be too long; send it by itself with --receipt FILE",
+				r.folder, printable(f.path), printable(filepath.Base(path)))
+		}
+		paths[path] = f.path
+	}
+	for path, file := range paths {
+		for dir := filepath.Dir(path); dir != "."; dir = filepath.Dir(dir) {
+			if other, taken := paths[dir]; taken {
+				return fmt.Errorf("--receipt %s: the receipt of %s would lie where a folder is needed for that of %s; send one of them by itself",
+					r.folder, printable(other), printable(file))
+			}
+		}
+	}
+	return nil
 }
 
 // prepare fails if receipts could not be kept: before anything is sent.
@@ -57,15 +89,33 @@ func (r receipts) keep(name proto.FileName, envelope []byte, show *sendDisplay) 
 		return "", nil
 	}
 	if path = r.file; path == "" {
-		path = filepath.Join(r.folder, filepath.FromSlash(name.String())+".receipt")
+		path = filepath.Join(r.folder, inFolder(name))
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // receipts are no secret
 			return "", fmt.Errorf("%w: %w", errReceipt, err)
 		}
 	}
-	if err := replaceFile(path, line, 0o644); err != nil {
+	if err := writeReceipt(path, line); err != nil {
 		return "", fmt.Errorf("%w: %w", errReceipt, err)
 	}
 	return path, nil
+}
+
+// writeReceipt replaces a regular file, or the one that a link leads to. Into
+// anything else, a device or a pipe, it writes.
+func writeReceipt(path string, line []byte) error {
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().IsRegular() {
+		if target, err := filepath.EvalSymlinks(path); err == nil {
+			path = target
+		}
+		return replaceFile(path, line, 0o644)
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(line)
+	return errors.Join(err, f.Close())
 }
 
 // errReceipt: the file may be stored; its receipt is not.
