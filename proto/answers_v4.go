@@ -25,6 +25,7 @@ type answersV4 struct {
 	stored  []storedV4 // guarded by mu
 	refused []saidV4   // guarded by mu
 	running bool       // guarded by mu
+	before  int        // guarded by mu: how many files the last receipt was for
 	last    time.Time  // guarded by mu: when the last answer was written
 	err     error      // guarded by mu: of writing
 }
@@ -110,10 +111,11 @@ func (a *answersV4) wake() {
 }
 
 // expecting reports whether other answers may come soon that can share a
-// signature with those that wait. The caller holds mu.
+// signature with those that wait: of files that are here, or of those that a
+// client sends which has just heard of as many. The caller holds mu.
 func (a *answersV4) expecting() bool {
 	n := len(a.stored)
-	return len(a.refused) == 0 && n > 0 && n < v4.MaxStored && len(a.slots) > n
+	return len(a.refused) == 0 && n > 0 && n < v4.MaxStored && (len(a.slots) > n || a.before > n)
 }
 
 func (a *answersV4) run() {
@@ -132,7 +134,6 @@ func (a *answersV4) run() {
 		if err != nil {
 			a.s.frames.socket.die()
 		}
-		a.settle(len(refused) + len(stored))
 	}
 }
 
@@ -150,6 +151,9 @@ func (a *answersV4) next() ([]saidV4, []storedV4) {
 	a.stored = a.stored[n:]
 	if len(a.stored) == 0 {
 		a.stored = nil
+	}
+	if n > 0 {
+		a.before = n
 	}
 	a.running = len(refused)+n > 0
 	return refused, stored
@@ -171,24 +175,31 @@ func (a *answersV4) gather() {
 	}
 }
 
+// say writes answers. What they are about is settled just before: a client may
+// send the next file as soon as it has heard.
 func (a *answersV4) say(refused []saidV4, stored []storedV4) error {
+	err := a.deny(refused)
+	for len(stored) > 0 {
+		n := len(stored)
+		if err == nil {
+			n, err = a.acknowledge(stored)
+		} else {
+			a.settle(n)
+		}
+		stored = stored[n:]
+	}
+	return err
+}
+
+func (a *answersV4) deny(refused []saidV4) error {
+	a.settle(len(refused))
 	f := a.s.frames
 	for _, r := range refused {
 		if err := f.put(v4.CodeRefused, r.number, r.m.Append(nil)); err != nil {
 			return err
 		}
 	}
-	if err := f.flush(); err != nil {
-		return err
-	}
-	for len(stored) > 0 {
-		n, err := a.acknowledge(stored)
-		if err != nil {
-			return err
-		}
-		stored = stored[n:]
-	}
-	return nil
+	return f.flush()
 }
 
 // acknowledge says 1603 about as many of the first files as one receipt can
@@ -202,6 +213,7 @@ func (a *answersV4) acknowledge(stored []storedV4) (int, error) {
 	client := a.s.Client()
 	n := a.s.identity.fits(client, files)
 	envelope, err := a.s.identity.SignReceipt(client, files[:n])
+	a.settle(n)
 	if err != nil {
 		return n, a.unsigned(client, stored[:n], err)
 	}
