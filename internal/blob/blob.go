@@ -57,10 +57,10 @@ type Disk struct {
 	serial atomic.Uint64 // of the staged file named last
 	usual  atomic.Uint32 // permission bits that a new file gets; 0 if none was made yet
 
-	// publishing is held while names are given: a folder that is there is as
-	// durable as its files then.
-	publishing sync.Mutex
-	owed       bool // a folder was made that may not be durable; guarded by publishing
+	// publishing is held for reading while names are given, and for writing while
+	// folders are made and not durable: whoever finds a folder can rely on it.
+	publishing sync.RWMutex
+	owed       bool // a folder was made and could not be made durable; guarded by publishing
 
 	boot string // which boot of the machine this is; "" if it cannot tell
 
@@ -156,7 +156,7 @@ func (d *Disk) Sync(folder, name string) error {
 	}
 	d.publishing.Lock()
 	defer d.publishing.Unlock()
-	p := newPlaces(d)
+	p := newPlaces(d, true)
 	dir, _ := split(folder + "/" + name)
 	if _, err := p.folder(dir); err != nil {
 		return errors.Join(err, p.close())

@@ -84,27 +84,47 @@ func (d *Disk) syncAll() error {
 }
 
 // giveNames renames all files that have no error yet, and makes their names
-// durable.
+// durable. Others do so at the same time, but not while folders are made.
 func (d *Disk) giveNames(all []Publication, errs []error) {
+	var these, rest []int
+	for i := range all {
+		if errs[i] == nil {
+			these = append(these, i)
+		}
+	}
+	d.publishing.RLock()
+	rest = d.giveThese(all, errs, these, false)
+	d.publishing.RUnlock()
+	if len(rest) == 0 {
+		return
+	}
 	d.publishing.Lock()
 	defer d.publishing.Unlock()
-	p := newPlaces(d)
+	d.giveThese(all, errs, rest, true)
+}
+
+// giveThese is giveNames for some of the files, in their order. Unless it may make
+// folders, it ends with the first file that needs one, and returns what is left.
+func (d *Disk) giveThese(all []Publication, errs []error, these []int, makes bool) (rest []int) {
+	p := newPlaces(d, makes)
 	var named []int
-	for i, pub := range all {
-		if errs[i] != nil {
-			continue
-		}
-		if errs[i] = p.give(pub); errs[i] == nil {
+	for n, i := range these {
+		if errs[i] = p.give(all[i]); errs[i] == nil {
 			named = append(named, i)
+		} else if errors.Is(errs[i], errNoFolder) {
+			errs[i] = nil
+			rest = these[n:]
+			break
 		}
 	}
 	err := errors.Join(p.sync(), p.close())
 	if err == nil {
-		return
+		return rest
 	}
 	for _, i := range named {
 		errs[i] = fmt.Errorf("%w: %w", ErrNotDurable, err)
 	}
+	return rest
 }
 
 // published lets go of a file that has its name.
@@ -115,18 +135,22 @@ func (s *Staged) published() error {
 	return errors.Join(file.Close(), s.keep.forget(), s.keep.end())
 }
 
+// errNoFolder: a folder has to be made first.
+var errNoFolder = errors.New("no such folder")
+
 // places are the folders that files are given names in. The caller holds
-// Disk.publishing, until what it did is durable.
+// Disk.publishing until what it did is durable, for itself if it makes folders.
 type places struct {
 	disk  *Disk
+	makes bool
 	open  map[string]*os.File // by path; "" holds all folders
 	dirty map[string]struct{} // of those open, which have got a name
 	many  bool                // others have as well, and are closed
 	made  bool                // some of them were made
 }
 
-func newPlaces(d *Disk) *places {
-	return &places{disk: d, open: map[string]*os.File{}, dirty: map[string]struct{}{}}
+func newPlaces(d *Disk, makes bool) *places {
+	return &places{disk: d, makes: makes, open: map[string]*os.File{}, dirty: map[string]struct{}{}}
 }
 
 // give gives a file its name.
@@ -185,6 +209,9 @@ func (p *places) openOrMake(at *os.File, where, part string) (*os.File, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return f, err
 	}
+	if !p.makes {
+		return nil, errNoFolder
+	}
 	if err := unix.Mkdirat(int(at.Fd()), part, folderMode); err != nil && !errors.Is(err, unix.EEXIST) {
 		return nil, &fs.PathError{Op: "mkdir", Path: part, Err: err}
 	}
@@ -205,8 +232,13 @@ func (p *places) rest() error {
 // sync makes durable what has changed in the folders.
 func (p *places) sync() error {
 	d := p.disk
+	if len(p.dirty) == 0 && !p.many {
+		return nil
+	}
 	lost := p.many || d.owed // something changed in folders that are not open
-	d.owed = d.owed || p.made
+	if p.made {
+		d.owed = true
+	}
 	var err error
 	if lost || len(p.dirty) >= fewest {
 		err = d.syncAll()
@@ -214,7 +246,7 @@ func (p *places) sync() error {
 	if !lost && (err != nil || len(p.dirty) < fewest) {
 		err = p.syncEach()
 	}
-	if err == nil {
+	if err == nil && p.makes {
 		d.owed = false
 	}
 	return err
