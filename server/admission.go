@@ -31,6 +31,7 @@ type directory struct {
 	*Server
 	address string
 	open    bool
+	visit   *visit // of the connection that asks
 }
 
 var _ proto.Directory = directory{}
@@ -52,7 +53,7 @@ func (d directory) Register(ctx context.Context, r proto.Registration, token str
 	message := "client registered"
 	if replaced {
 		message = "client registered again: its key was replaced"
-		d.gate.cut(r.ID, errReplaced) // whoever is there has the old key
+		d.gate.cut(r.ID, nil, errReplaced) // whoever is there has the old key
 	}
 	d.log.Info(message, "client", r.Name.String(), "address", d.address)
 	return nil
@@ -62,6 +63,7 @@ func (d directory) Replace(ctx context.Context, id proto.ClientID, old, fresh []
 	if err := d.catalog.replace(ctx, id, old, fresh); err != nil {
 		return err
 	}
+	d.gate.cut(id, d.visit, errReplaced) // whoever else is there has the old key
 	d.log.Info("client has another key", "client", id.String(), "address", d.address)
 	return nil
 }

@@ -325,6 +325,42 @@ func otherProcess(t *testing.T, data, what, name string) string {
 	return string(out)
 }
 
+// TestReplacedKeyEndsOthers: what proved itself with the old key does not go on
+// with it, in the middle of a file either.
+func TestReplacedKeyEndsOthers(t *testing.T) {
+	inBubble(t, server.Limits{}, func(t *testing.T, h *harness) {
+		p := h.client("alice")
+		f := large("f", 2<<20, func(ctx context.Context, _ proto.Sink) error {
+			<-ctx.Done()
+			return context.Cause(ctx)
+		})
+		p.offers <- f
+		synctest.Wait()
+		if err := server.DirectoryOf(h.Server).Replace(t.Context(), p.client.ID, p.client.PublicKey, []byte("another")); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-f.outcome; !errors.Is(got.err, proto.ErrUnauthorized) {
+			t.Errorf("the transfer: %+v", got)
+		}
+		await(t, p.gone, "the end of the connection with the old key")
+	})
+}
+
+// TestRevokedAgainstToken: a token that was made before is no way back in.
+func TestRevokedAgainstToken(t *testing.T) {
+	h := start(t, t.TempDir(), server.Limits{})
+	h.client("alice").send(file("f", "x"))
+	if _, err := server.CreateToken(t.Context(), h.data, server.TokenOptions{Uses: 1, Expires: time.Hour, Client: "alice"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.RevokeClient(t.Context(), h.data, "alice"); err != nil {
+		t.Fatal(err)
+	}
+	for token, err := range server.Tokens(t.Context(), h.data) {
+		t.Errorf("%+v, %v; want no token for who is revoked", token, err)
+	}
+}
+
 // TestRevokedInMidTransfer: a file that comes in is cut within two seconds of a
 // revocation by somebody else, the session hears why, and nothing is left.
 func TestRevokedInMidTransfer(t *testing.T) {

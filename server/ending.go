@@ -16,5 +16,5 @@ var (
 	// errStopping ends what runs when the server is stopped.
 	errStopping = &ending{"the server is stopping", proto.ErrStopping}
 	errRevoked  = &ending{"the operator has revoked the client", proto.ErrRevoked}
-	errReplaced = &ending{"the client has registered again, with another key", proto.ErrUnauthorized}
+	errReplaced = &ending{"the client has another key now", proto.ErrUnauthorized}
 )

@@ -160,12 +160,14 @@ func (g *gate) present() []proto.ClientID {
 	return slices.Collect(maps.Keys(g.clients))
 }
 
-// cut ends the connections of a client.
-func (g *gate) cut(id proto.ClientID, cause error) {
+// cut ends the connections of a client but one, which may be nil.
+func (g *gate) cut(id proto.ClientID, but *visit, cause error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for v := range g.clients[id] {
-		v.end(cause)
+		if v != but {
+			v.end(cause)
+		}
 	}
 }
 

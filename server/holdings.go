@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"ferry/proto"
@@ -32,6 +33,17 @@ type holding struct {
 type claim struct {
 	end  func(cause error) // ends the connection; nil once all has come
 	left chan struct{}     // closed when it does so no more
+	came atomic.Int64      // when bytes came last, in nanoseconds since 1970
+}
+
+// silent is for how long nothing has come.
+func (c *claim) silent() time.Duration { return time.Since(time.Unix(0, c.came.Load())) }
+
+// alive notes that bytes come.
+func (c *claim) alive() {
+	if c != nil {
+		c.came.Store(time.Now().UnixNano())
+	}
 }
 
 func newHoldings(limits Limits) *holdings {
@@ -148,21 +160,28 @@ func (h *holdings) forget(client proto.ClientID, key string) {
 	h.add(client, -kept, -1)
 }
 
-// handOver is how long a connection may take to leave a transfer to another one.
-const handOver = 5 * time.Second
+const (
+	// handOver is how long a connection may take to leave a transfer to another one.
+	handOver = 5 * time.Second
+	// hush is for how long nothing may have come over a connection that another one
+	// takes a transfer from: two programs that send the same file at once must not
+	// throw each other out.
+	hush = time.Second
+)
 
 // errTakenOver ends a connection whose transfer goes on in another one. What it
 // has kept is there for that one.
 var errTakenOver = &ending{"the client goes on with the file in another connection", proto.ErrBusy}
 
-// claim has a transfer for one connection alone. One that has it already is ended:
-// its client came again because it was cut off, and has nothing more to say there.
-// If all has come, the outcome is waited for.
+// claim has a transfer for one connection alone. One that has it already, and over
+// which nothing comes, is ended: its client came again because it was cut off, and
+// has nothing more to say there. If all has come, the outcome is waited for.
 func (h *holdings) claim(ctx context.Context, key string, end func(cause error)) (*claim, error) {
 	patience := time.NewTimer(handOver)
 	defer patience.Stop()
 	for {
 		mine := &claim{end: end, left: make(chan struct{})}
+		mine.alive()
 		h.mu.Lock()
 		other := h.claims[key]
 		if other == nil {
@@ -170,18 +189,26 @@ func (h *holdings) claim(ctx context.Context, key string, end func(cause error))
 			h.mu.Unlock()
 			return mine, nil
 		}
+		wait := handOver
 		if other.end != nil {
-			other.end(errTakenOver)
+			if wait = hush - other.silent(); wait <= 0 {
+				other.end(errTakenOver)
+				wait = handOver
+			}
 		}
 		h.mu.Unlock()
+		look := time.NewTimer(wait)
 		select {
 		case <-other.left:
+		case <-look.C:
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		case <-patience.C:
-			return nil, &proto.RefusedError{Why: proto.ErrBusy, After: time.Second,
-				Words: "another connection of the client is busy with the same transfer"}
+			look.Stop()
+			return nil, &proto.RefusedError{Why: proto.ErrBusy, After: 5 * time.Second,
+				Words: "another connection of the client is sending the same file"}
 		}
+		look.Stop()
 	}
 }
 

@@ -64,6 +64,7 @@ func (s *Server) stage(client proto.ClientID, o proto.Offer, key string, claim *
 
 // Write adds p to the file, or says why there is no room for it.
 func (in *sink) Write(p []byte) (int, error) {
+	in.claim.alive()
 	if in.failed == nil {
 		in.failed = in.take(p)
 	}

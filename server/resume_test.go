@@ -152,7 +152,7 @@ func TestTakenOver(t *testing.T) {
 		if got := fresh.offer(resumed("f", content, 1, mib, &kept)); !got.accepted {
 			t.Errorf("got %+v", got)
 		}
-		if took := time.Since(before); took > 0 {
+		if took := time.Since(before); took > time.Second {
 			t.Errorf("it took %v", took)
 		}
 		if got := <-hung.outcome; !errors.Is(got.err, proto.ErrBusy) {
@@ -161,6 +161,32 @@ func TestTakenOver(t *testing.T) {
 		await(t, old.gone, "the end of the older connection")
 		if len(kept) != 2 || kept[1] != mib {
 			t.Errorf("the attempts began at %v", kept)
+		}
+	})
+}
+
+// TestNotTakenOver: what still comes is not ended for another one.
+func TestNotTakenOver(t *testing.T) {
+	inBubble(t, server.Limits{}, func(t *testing.T, h *harness) {
+		content := strings.Repeat("x", 20*mib)
+		slow := large("f", 20*mib, func(_ context.Context, dst proto.Sink) error {
+			for range 20 {
+				if _, err := io.WriteString(dst, content[:mib]); err != nil {
+					return err
+				}
+				time.Sleep(time.Second / 2)
+			}
+			return nil
+		})
+		slow.content = content
+		h.client("alice").offers <- slow
+		synctest.Wait()
+		got := h.client("alice").offer(large("f", 20*mib, nil))
+		if after, ok := proto.RetryAfter(got.err); !errors.Is(got.err, proto.ErrBusy) || !ok || after <= 0 {
+			t.Errorf("the second one: %+v", got)
+		}
+		if got := <-slow.outcome; !got.accepted {
+			t.Errorf("the first one: %+v", got)
 		}
 	})
 }

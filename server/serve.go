@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -150,7 +151,7 @@ func (h *host) serve(v visitor) {
 			h.log.Error("internal error", "address", address, "err", p, "stack", string(debug.Stack()))
 		}
 	}()
-	session, err := h.accept(v.resting, conn, h.sessionConfig(address))
+	session, err := h.accept(v.resting, conn, h.sessionConfig(v.visit, address))
 	if err != nil {
 		h.stranger(v.resting, conn, err)
 		return
@@ -172,10 +173,13 @@ func (h *host) know(v visitor, client proto.Registration) error {
 	if err := h.gate.know(v.visit, client.ID); err != nil {
 		return err
 	}
-	// One that was shut out since the handshake is noticed here, and one that is
-	// from now on by the watch.
-	if _, err := h.catalog.byID(v.resting, client.ID); errors.Is(err, proto.ErrRevoked) {
+	// One that was shut out, or lost its key, since the handshake is noticed here,
+	// and one that is from now on by the watch, or by whoever replaces the key.
+	switch now, err := h.catalog.byID(v.resting, client.ID); {
+	case errors.Is(err, proto.ErrRevoked):
 		return errRevoked
+	case err == nil && !bytes.Equal(now.PublicKey, client.PublicKey):
+		return errReplaced
 	}
 	return nil
 }
@@ -200,9 +204,9 @@ func closeAfter(ctx context.Context, conn net.Conn) (now func()) {
 	}
 }
 
-func (h *host) sessionConfig(address string) proto.SessionConfig {
+func (h *host) sessionConfig(v *visit, address string) proto.SessionConfig {
 	return proto.SessionConfig{
-		Directory:        directory{h.Server, address, h.admission.Open},
+		Directory:        directory{h.Server, address, h.admission.Open, v},
 		HandshakeTimeout: h.limits.Handshake,
 		IdleTimeout:      h.limits.Idle,
 		MinRate:          h.limits.Rate,

@@ -225,7 +225,14 @@ func (c *catalog) revoke(ctx context.Context, name string, out bool) error {
 		if err == nil && n == 0 {
 			err = fmt.Errorf("%w: %q", proto.ErrUnknownClient, name)
 		}
-		return err
+		if err != nil || !out {
+			return err
+		}
+		// One made before would let the client in again.
+		if _, err := tx.ExecContext(ctx, "delete from join_tokens where client = $1", name); err != nil {
+			return fmt.Errorf("revoke client's tokens: %w", err)
+		}
+		return nil
 	})
 }
 

@@ -48,7 +48,7 @@ func (s *Server) cutRevoked(ctx context.Context) error {
 		return err
 	}
 	for _, id := range out {
-		s.gate.cut(id, errRevoked)
+		s.gate.cut(id, nil, errRevoked)
 	}
 	return nil
 }
