@@ -27,9 +27,9 @@ type Limits struct {
 	// FileSize is the largest file in bytes; what the version can carry.
 	FileSize int64
 	// Staged is how many bytes of files that are not complete may be held on
-	// disk in all; 64 GiB.
+	// disk in all; 1 TiB. No file can be larger.
 	Staged int64
-	// StagedPerClient is how many of them may be one client's; 32 GiB.
+	// StagedPerClient is how many of them may be one client's; 512 GiB.
 	StagedPerClient int64
 	// Unfinished is how many transfers that can go on one client may leave
 	// unfinished; 1,000.
@@ -53,8 +53,8 @@ func (l Limits) withDefaults() Limits {
 	l.Handshake = cmp.Or(l.Handshake, 10*time.Second)
 	l.Idle = cmp.Or(l.Idle, 30*time.Second)
 	l.Rate = cmp.Or(l.Rate, 1<<10)
-	l.Staged = cmp.Or(l.Staged, 64<<30)
-	l.StagedPerClient = cmp.Or(l.StagedPerClient, 32<<30)
+	l.Staged = cmp.Or(l.Staged, 1<<40)
+	l.StagedPerClient = cmp.Or(l.StagedPerClient, 512<<30)
 	l.Unfinished = cmp.Or(l.Unfinished, 1000)
 	l.KeepUnfinished = cmp.Or(l.KeepUnfinished, 24*time.Hour)
 	l.Free = max(cmp.Or(l.Free, 64<<20), 0)

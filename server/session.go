@@ -189,6 +189,10 @@ func (c *connection) reject(o proto.Offer, key string, files int64) error {
 	if c.limits.FileSize > 0 && o.Size > c.limits.FileSize {
 		return tooLarge(c.limits.FileSize)
 	}
+	if limit := min(c.limits.Staged, c.limits.StagedPerClient); o.Size > limit {
+		return &proto.RefusedError{Why: proto.ErrTooLarge,
+			Words: fmt.Sprintf("%d bytes are the limit of what may be unfinished: see --max-staged and --max-staged-per-client of the server", limit)}
+	}
 	if files >= c.limits.Files {
 		return errFiles
 	}

@@ -25,7 +25,7 @@ type limitFlags struct {
 }
 
 func (l *limitFlags) register(flags *pflag.FlagSet) {
-	l.rate, l.staged, l.stagedPerClient, l.free = 1<<10, 64<<30, 32<<30, 64<<20
+	l.rate, l.staged, l.stagedPerClient, l.free = 1<<10, 1<<40, 512<<30, 64<<20
 	flags.IntVar(&l.conns, "max-conns", 1024, "connections served at once, `N`")
 	flags.IntVar(&l.perAddress, "max-conns-per-address", 256, "connections from one address, `N`, loopback included")
 	flags.IntVar(&l.perClient, "max-conns-per-client", 32, "connections of one client, `N`")
