@@ -21,6 +21,10 @@ const (
 	windowV4 = 16 << 20
 	// handshakeV4 is more than a client sends before and behind a file's bytes.
 	handshakeV4 = 64 << 10
+	// longestLife is how many bytes come before a transfer is broken off, at most:
+	// half of it is more than a window, so that a transfer which begins anew each
+	// time sends more than is allowed.
+	longestLife = 4 * windowV4
 	// overhead is what TLS and the messages add, at most: a fiftieth.
 	overhead = 50
 )
@@ -120,7 +124,6 @@ func (r *resumption) disturb(all []disturbance, begin func(n int) arriving) {
 		}
 	}
 	r.random.Shuffle(len(queue), func(i, j int) { queue[i], queue[j] = queue[j], queue[i] })
-	step := *resumeSize / int64(len(queue)+1)
 	cuts, files := 0, 0
 	for ; len(queue) > 0; files++ {
 		if files > *resumeCuts*len(all) {
@@ -128,7 +131,7 @@ func (r *resumption) disturb(all []disturbance, begin func(n int) arriving) {
 		}
 		arrived := begin(files)
 		for len(queue) > 0 {
-			h := r.line.holdAfter(1 + r.random.Int64N(2*step))
+			h := r.line.holdAfter(1 + r.random.Int64N(min(*resumeSize, longestLife)))
 			if r.wait(h, arrived) {
 				break
 			}
