@@ -118,28 +118,30 @@ func hostPort(u *url.URL, usual string) (string, error) {
 	if _, err := number("port", port, 1, 65535); err != nil {
 		return "", err
 	}
-	host := strings.ToLower(u.Hostname())
-	if err := checkHost(host, strings.HasPrefix(u.Host, "[")); err != nil {
-		return "", fmt.Errorf("host %q: %w", host, err)
+	host, err := canonicalHost(strings.ToLower(u.Hostname()), strings.HasPrefix(u.Host, "["))
+	if err != nil {
+		return "", fmt.Errorf("host %q: %w", u.Hostname(), err)
 	}
 	return net.JoinHostPort(host, port), nil
 }
 
-// checkHost wants a name or an address; brackets belong around one of IPv6, and
-// around nothing else.
-func checkHost(host string, brackets bool) error {
+// canonicalHost wants a name or an address in lower case; brackets belong around
+// one of IPv6, and around nothing else. Of an IPv6 address's many spellings it
+// returns the one of RFC 5952, by which servers and identities are remembered.
+func canonicalHost(host string, brackets bool) (string, error) {
 	if brackets {
-		if a, err := netip.ParseAddr(host); err != nil || !a.Is6() {
-			return errors.New("want an IPv6 address in the brackets")
+		a, err := netip.ParseAddr(host)
+		if err != nil || !a.Is6() {
+			return "", errors.New("want an IPv6 address in the brackets")
 		}
-		return nil
+		return a.String(), nil
 	}
 	for _, r := range host {
 		if (r < 'a' || r > 'z') && (r < '0' || r > '9') && !strings.ContainsRune("-._", r) {
-			return errors.New("want a name or an address, one of IPv6 in brackets")
+			return "", errors.New("want a name or an address, one of IPv6 in brackets")
 		}
 	}
-	return nil
+	return host, nil
 }
 
 // options reads a query in which each key is given once.

@@ -12,7 +12,7 @@ func FuzzDestination(f *testing.F) {
 	for _, s := range []string{
 		"v3://127.0.0.1", "v3://[::1]:1256?window=64", "v3://host:1?dialect=per-slice&slice=1040",
 		"v3://host?dialect=mainstream&slice=734&window=2", "v4://host:1257", "v4://host?ca=system&packet=8192",
-		"v4://[fe80::1%25lo]?packet=1048576&pin=" + aPin, "v3://host?window=0", "v3://user@host/path#x",
+		"v4://[fe80::1%25lo]?packet=1048576&pin=" + aPin, "v3://host?window=0", "v4://[0:0:0:0:0:0:0:1]", "v4://[::ffff:7f00:1%25a]", "v3://user@host/path#x",
 	} {
 		f.Add(s)
 	}
