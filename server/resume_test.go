@@ -321,12 +321,13 @@ func TestHoarders(t *testing.T) {
 		}
 		// More than was said.
 		lie := claiming(1, file("lie", strings.Repeat("x", 2*mib)))
-		if got := h.client("oscar").offer(lie); !errors.Is(got.err, proto.ErrQuota) {
+		p := h.client("oscar")
+		if got := p.offer(lie); !errors.Is(got.err, proto.ErrQuota) {
 			t.Errorf("a lie: %v", got.err)
 		}
 		// What goes on needs only what is missing.
-		if got := h.client("oscar").offer(resumed("1", content, 2, 2*mib, &kept)); !got.accepted {
-			t.Errorf("what was left goes on: %+v", got)
+		if got := p.offer(resumed("1", content, 2, 2*mib, &kept)); !got.accepted {
+			t.Errorf("what was left goes on: %v", got.err)
 		}
 	})
 	honest := h.client("alice")
