@@ -38,8 +38,8 @@ func (s *serverSettings) register(flags *pflag.FlagSet, listen string) {
 	s.identity.register(flags)
 	flags.StringVar(&s.v3, "v3-listen", "", "`ADDRESS` to take wire version 3 at as well, for programs that speak nothing else, such as 127.0.0.1:1256; not to listen if not given")
 	flags.BoolVar(&s.anywhere, "v3-anywhere", false, "allow --v3-listen to be reached from other machines. "+
-		"Version 3 does not prove who the server is, shows client ids in clear, and can be recorded and replayed: "+
-		"only in a network where you trust every machine")
+		"In version 3 whoever can change what passes can read every file and change it unnoticed, ids and names pass in clear, "+
+		"and anybody who reaches the address can register a name and store files: only in a network where you trust every machine")
 	s.limits.register(flags)
 }
 
@@ -68,7 +68,8 @@ func (s *serverSettings) checkV3() error {
 	}
 	if !isLoopback(s.v3) && !s.anywhere {
 		return fmt.Errorf("--v3-listen %s can be reached from other machines, and wire version 3 is not safe there: "+
-			"it does not prove who the server is, shows client ids in clear, and can be recorded and replayed. "+
+			"whoever can change what passes can read every file and change it unnoticed, ids and names pass in clear, "+
+			"and anybody who reaches the address can register a name and store files. "+
 			"Listen on 127.0.0.1, or say --v3-anywhere if you trust every machine in that network", s.v3)
 	}
 	return nil
@@ -192,6 +193,9 @@ func (s *serverSettings) openNative(ctx context.Context, data string) (n *native
 		}
 		if n.v4, err = listen(ctx, "listen", s.listen); err != nil {
 			return n, err
+		}
+		if err = notePin(data, n.identity.Pin()); err != nil {
+			return n, fmt.Errorf("note the server's fingerprint: %w", err)
 		}
 	}
 	if s.v3 != "" {

@@ -40,10 +40,10 @@ say yes: whoever answers at that address could show a key.
 A server that shows another key than the remembered one is refused, here and
 everywhere. If its operator has changed the key, --forget it and trust it anew.
 
-With --pin nothing is asked: the server is remembered if it has that key. What
-is remembered is in $XDG_STATE_HOME/ferry/known_servers, under ~/.local/state
-without that variable. The exit status is 7 for a server with another key, 10
-for one that cannot be reached.`,
+With --pin, or ?pin= in a URL, nothing is asked: the server is remembered if it
+has that key. What is remembered is in $XDG_STATE_HOME/ferry/known_servers, under
+~/.local/state without that variable. The exit status is 7 for a server with
+another key, 10 for one that cannot be reached.`,
 		Example: `  ferry trust files.example.org:1257
   ferry trust files.example.org --pin sha256:1c5f...
   ferry trust --forget files.example.org:1257`,
@@ -58,7 +58,11 @@ for one that cannot be reached.`,
 		if len(args) != 1 {
 			return usagef("want one server, HOST:PORT, and there are %d", len(args))
 		}
-		address, err := nativeAddress(args[0])
+		to, err := nativeServer(args[0])
+		if err != nil {
+			return usageError{err}
+		}
+		pin, err := s.expected(to, cmd.Flags().Changed("pin"))
 		if err != nil {
 			return usageError{err}
 		}
@@ -69,28 +73,50 @@ for one that cannot be reached.`,
 		p.started = true
 		switch {
 		case s.forget:
-			return p.forget(cmd.Context(), known, address)
-		case s.pin != "":
-			return p.trustPin(cmd.Context(), known, address, s.pin)
+			return p.forget(cmd.Context(), known, to.Address())
+		case pin != (proto.Pin{}):
+			return p.trustPin(cmd.Context(), known, to.Address(), pin)
 		}
-		return p.trustAsked(cmd.Context(), known, address)
+		return p.trustAsked(cmd.Context(), known, to.Address())
 	}
 	return cmd
 }
 
-// nativeAddress reads HOST:PORT or HOST, also as a URL, and returns the first.
-func nativeAddress(s string) (string, error) {
+// nativeServer reads HOST:PORT or HOST, also as a URL.
+func nativeServer(s string) (proto.Destination, error) {
 	if !strings.Contains(s, "://") {
 		s = "v4://" + s
 	}
 	to, err := proto.ParseDestination(s)
 	if err != nil {
-		return "", err
+		return proto.Destination{}, err
 	}
 	if !strings.HasPrefix(to.String(), "v4://") {
-		return "", fmt.Errorf("%s: only servers of wire version 4 have a key to be known by", s)
+		return proto.Destination{}, fmt.Errorf("%s: only servers of wire version 4 have a key to be known by", s)
 	}
-	return to.Address(), nil
+	return to, nil
+}
+
+// expected is the pin that the server must have, by --pin or by its URL; zeros
+// if neither says. given says that there is a --pin: an empty one is none, and
+// must not become a question.
+func (s *trustSettings) expected(to proto.Destination, given bool) (proto.Pin, error) {
+	if to.Identified() && to.Pin() == (proto.Pin{}) {
+		return proto.Pin{}, errors.New("with ca= the server is known by its certificate, and there is no key to remember: want HOST:PORT")
+	}
+	if !given {
+		return to.Pin(), nil
+	}
+	pin, err := proto.ParsePin(s.pin)
+	switch {
+	case err != nil:
+		return pin, fmt.Errorf("--pin: %w", err)
+	case pin == (proto.Pin{}):
+		return pin, fmt.Errorf("--pin: %s: zeros are none", pin)
+	case to.Pin() != (proto.Pin{}) && to.Pin() != pin:
+		return pin, fmt.Errorf("--pin says %s, and the URL %s: want one", pin, to.Pin())
+	}
+	return pin, nil
 }
 
 func (p *program) forget(ctx context.Context, known knownServers, address string) error {
@@ -121,11 +147,7 @@ func (p *program) serverPin(ctx context.Context, address string) (proto.Pin, err
 }
 
 // trustPin remembers a server if it has the key that the user knows.
-func (p *program) trustPin(ctx context.Context, known knownServers, address, want string) error {
-	pin, err := proto.ParsePin(want)
-	if err != nil {
-		return usagef("--pin: %w", err)
-	}
+func (p *program) trustPin(ctx context.Context, known knownServers, address string, pin proto.Pin) error {
 	seen, err := p.serverPin(ctx, address)
 	if err != nil {
 		return err
@@ -133,7 +155,7 @@ func (p *program) trustPin(ctx context.Context, known knownServers, address, wan
 	if seen != pin {
 		fmt.Fprintf(p.stderr, `ferry trust: %s is not that server, and nothing was remembered.
 
-  --pin          %s
+  wanted         %s
   it shows       %s
 
 `, address, pin, seen)
