@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -89,9 +92,13 @@ The client gives it with --join, or in FERRY_JOIN, the first time it comes.`,
 	}
 	t.register(cmd.Flags())
 	return p.operate(cmd, nil, t.check, func(ctx context.Context, o *operatorFlags, _ []string) error {
+		_, fresh := os.Stat(filepath.Join(o.data, "catalog.db"))
 		token, err := server.CreateToken(ctx, o.data, server.TokenOptions{Uses: t.uses, Expires: t.expires, Client: t.client})
 		if err != nil {
 			return err
+		}
+		if errors.Is(fresh, fs.ErrNotExist) {
+			fmt.Fprintf(p.stderr, "No server has worked on %s yet: the token is for the one that will.\n", printable(o.data))
 		}
 		now := time.Now()
 		if o.json {
