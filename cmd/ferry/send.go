@@ -42,7 +42,7 @@ func (s *sendSettings) register(flags *pflag.FlagSet) {
 		"$XDG_STATE_HOME/ferry/identities/v4/HOST:PORT/NAME if not given (v3 for that version), under ~/.local/state without that variable")
 	flags.StringVar(&s.as, "as", "", "`NAME` to store the file under; its own if not given. In version 4 it may have folders, build-17/app.tar.gz")
 	flags.BoolVarP(&s.recursive, "recursive", "r", false, "send what is in folders, each file under its path from there: out/a/b.txt for \"-r x/out\", a/b.txt for \"-r .\", and NAME/a/b.txt with --as NAME. "+
-		"Links to files are followed, links to folders are not")
+		"Links to files are followed, links to folders are not. A file whose name cannot be sent fails by itself")
 	flags.StringVar(&s.receipt, "receipt", "", "`FILE` to write the server's signed receipt to, for \"ferry verify\"; - is stdout. With several files or -r, or if it is a folder, each receipt is NAME.receipt in it")
 	flags.StringVar(&s.dialect, "dialect", "seed", "`DIALECT` of transfer.info's server: seed, mainstream or per-slice")
 	flags.IntVar(&s.slice, "slice", 0, "bytes in a packet for transfer.info's server, `N`; the dialect's own if 0")

@@ -31,7 +31,8 @@ const exitCodes = `ferry send ends with one of these statuses:
    1  something else failed on this machine, such as reading or keeping the
       client's identity, or a receipt; or a signal cut the work short
    2  the command line, a variable, a file of settings or transfer.info is
-      wrong, or nothing says which key the server has; nothing was sent
+      wrong, or nothing says which key the server has; nothing was sent. With
+      -r, a file has a name that cannot be sent; the others were
    3  refused: a file of that name with other content is at the destination
       already; nothing was changed there. Version 3 cannot tell whether it is
       other content

@@ -114,6 +114,11 @@ func (o *outcome) stored(sum *proto.Sum) {
 func (d *sending) one(ctx context.Context, file sendFile) outcome {
 	started := time.Now()
 	o := outcome{File: file.path, Name: file.name.String()}
+	if errors.Is(file.err, proto.ErrName) {
+		o.fail(explain(file.err, false))
+		d.show.begin(o.label(), 0).end(o)
+		return o
+	}
 	src, err := openSource(file.path)
 	if file.err != nil {
 		err = errors.Join(file.err, err)

@@ -11,6 +11,7 @@ import (
 	"strconv"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/text/unicode/norm"
 
 	"ferry/internal/oldclient"
 	"ferry/proto"
@@ -164,24 +165,31 @@ func (s *sendSettings) findFiles(plan *sendPlan, paths []string) error {
 	if s.as != "" && len(paths) > 1 {
 		return fmt.Errorf("--as %s is for one FILE, and there are %d", s.as, len(paths))
 	}
+	if s.recursive && s.as != "" {
+		if top := underTop(s.as); top != "" {
+			if _, err := plan.nameOf(path.Clean(top)); err != nil {
+				return fmt.Errorf("--as %q: %w", s.as, err)
+			}
+		}
+	}
 	before := map[proto.FileName]string{}
 	add := func(file, as string, err error) error {
 		if err != nil { // there is nothing to give a name to
 			plan.files = append(plan.files, sendFile{path: file, err: err})
 			return nil //nolint:nilerr // it is told when the file's turn comes
 		}
-		name, badName := proto.ParseFileName(as)
-		if badName == nil {
-			badName = plan.to.CheckName(name)
-		}
+		name, badName := plan.nameOf(as)
 		switch {
+		case badName != nil && s.recursive: // one file of a tree does not keep the others
+			plan.files = append(plan.files, sendFile{path: file, err: badName})
+			return nil
 		case badName != nil && as == s.as:
 			return fmt.Errorf("--as %q: %w", as, badName)
 		case badName != nil:
 			return fmt.Errorf("%s: %w; --as gives it another", printable(file), badName)
 		}
 		if first, twice := before[name]; twice {
-			return fmt.Errorf("%s and %s would both be stored as %s", printable(first), printable(file), as)
+			return fmt.Errorf("%s and %s would both be stored as %s", printable(first), printable(file), name)
 		}
 		before[name] = file
 		plan.files = append(plan.files, sendFile{path: file, name: name})
@@ -208,15 +216,34 @@ func (s *sendSettings) findFiles(plan *sendPlan, paths []string) error {
 	return nil
 }
 
+// nameOf is a name as the destination takes it: version 4 wants NFC, and gets it
+// of a name in whatever form a disk has it.
+func (plan *sendPlan) nameOf(as string) (proto.FileName, error) {
+	if !plan.version.bare {
+		as = norm.NFC.String(as)
+	}
+	name, err := proto.ParseFileName(as)
+	if err == nil {
+		err = plan.to.CheckName(name)
+	}
+	return name, err
+}
+
+// underTop is the name of a folder that is sent; none if it has none of its own.
+func underTop(as string) string {
+	if as == "." || as == ".." || as == string(filepath.Separator) {
+		return ""
+	}
+	return as
+}
+
 // walk adds what is in a folder, under names that begin with the folder's own,
 // or with as. What cannot be read is added with the reason.
 func walk(root, as string, add func(file, as string, err error) error) error {
 	if as == "" {
 		as = filepath.Base(root)
 	}
-	if as == "." || as == ".." || as == string(filepath.Separator) {
-		as = ""
-	}
+	as = underTop(as)
 	// With the separator a root that is a link is followed.
 	return filepath.WalkDir(root+string(filepath.Separator), func(file string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() {

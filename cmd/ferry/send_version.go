@@ -19,7 +19,8 @@ type sendVersion struct {
 	title  string
 	// atOnce bounds how many files are on their way at once.
 	atOnce int
-	// bare says that there are no tokens, no receipts and no folders in names.
+	// bare says that there are no tokens, no receipts, and no folders and no
+	// normal form in names.
 	bare bool
 	// enter opens the client's identity.
 	enter func(ctx context.Context, plan sendPlan, show *sendDisplay) (*sendIdentity, error)
