@@ -1,10 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
+	"time"
 
 	"ferry/proto"
 )
@@ -68,8 +71,8 @@ func (r receipts) prepare() error {
 			return fmt.Errorf("%w: %w", errReceipt, err)
 		}
 	case r.file != "":
-		if info, err := os.Stat(filepath.Dir(r.file)); err != nil || !info.IsDir() {
-			return fmt.Errorf("%w: no folder %s to write it to", errReceipt, filepath.Dir(r.file))
+		if _, _, err := receiptTarget(r.file); err != nil {
+			return fmt.Errorf("%w: %w", errReceipt, err)
 		}
 	}
 	return nil
@@ -103,19 +106,55 @@ func (r receipts) keep(name proto.FileName, envelope []byte, show *sendDisplay) 
 // writeReceipt replaces a regular file, or the one that a link leads to. Into
 // anything else, a device or a pipe, it writes.
 func writeReceipt(path string, line []byte) error {
-	info, err := os.Stat(path)
-	if err != nil || info.Mode().IsRegular() {
-		if target, err := filepath.EvalSymlinks(path); err == nil {
-			path = target
-		}
-		return replaceFile(path, line, 0o644)
-	}
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	target, regular, err := receiptTarget(path)
 	if err != nil {
 		return err
 	}
+	if regular {
+		return replaceFile(target, line, 0o644)
+	}
+	// A pipe that nobody reads would keep us in open, where no signal reaches us.
+	f, err := os.OpenFile(path, os.O_WRONLY|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, syscall.ENXIO) {
+		return fmt.Errorf("%s: nobody reads the pipe, or there is no such device", path)
+	}
+	if err != nil {
+		return err
+	}
+	_ = f.SetWriteDeadline(time.Now().Add(receiptWait)) // a device may have none, and does not wait
 	_, err = f.Write(line)
 	return errors.Join(err, f.Close())
+}
+
+// receiptWait bounds how long a pipe's reader may take no byte.
+const receiptWait = 10 * time.Second
+
+// receiptTarget is where a receipt lies in the end, links being followed, also
+// those that lead to nothing yet, and whether it is a regular file or will be.
+func receiptTarget(path string) (target string, regular bool, err error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return path, false, nil
+	}
+	const mostLinks = 40 // as the kernel
+	for range mostLinks {
+		dir, file := filepath.Split(path)
+		folder, err := filepath.EvalSymlinks(cmp.Or(dir, "."))
+		if err != nil {
+			return "", false, fmt.Errorf("no folder %s to write it to", filepath.Clean(dir))
+		}
+		if info, err := os.Stat(folder); err != nil || !info.IsDir() {
+			return "", false, fmt.Errorf("no folder %s to write it to", filepath.Clean(dir))
+		}
+		path = filepath.Join(folder, file)
+		to, err := os.Readlink(path)
+		if err != nil { // no link, or nothing
+			return path, true, nil
+		}
+		if path = to; !filepath.IsAbs(to) {
+			path = folder + string(filepath.Separator) + to // what .. means is for the links to say
+		}
+	}
+	return "", false, fmt.Errorf("%s: too many links", path)
 }
 
 // errReceipt: the file may be stored; its receipt is not.
