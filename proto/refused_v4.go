@@ -36,10 +36,10 @@ const internalAfter = 5 * time.Second
 // is, and no text but that of a [RefusedError], or of a violation.
 func refusedV4(err error) v4.Refused {
 	m := v4.Refused{Reason: v4.ReasonInternal}
-	after := internalAfter
+	after, said := internalAfter, ""
 	for _, r := range reasons {
 		if errors.Is(err, r.err) {
-			m.Reason, after = r.reason, r.after
+			m.Reason, after, said = r.reason, r.after, r.err.Error()+": "
 			break
 		}
 	}
@@ -50,6 +50,9 @@ func refusedV4(err error) v4.Refused {
 	switch e, ok := errors.AsType[*RefusedError](err); {
 	case ok:
 		m.Words = e.Words
+		if _, behind, twice := strings.Cut(e.Words, said); twice && said != "" { // the reason says so already
+			m.Words = behind
+		}
 		if e.After > 0 {
 			after = e.After
 		}

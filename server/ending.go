@@ -10,7 +10,7 @@ type ending struct {
 }
 
 func (e *ending) Error() string { return e.words }
-func (e *ending) Unwrap() error { return e.is }
+func (e *ending) Unwrap() error { return &proto.RefusedError{Why: e.is, Words: e.words} }
 
 var (
 	// errStopping ends what runs when the server is stopped.

@@ -76,7 +76,7 @@ func TestNotStored(t *testing.T) {
 		"cut":              {file: sent("f", "x", write("y", errCut)), want: errCut, ends: true},
 		"too large":        {limits: server.Limits{FileSize: 10}, file: file("f", strings.Repeat("x", 11)), want: proto.ErrTooLarge},
 		"larger than said": {limits: server.Limits{FileSize: 10}, file: claiming(1, file("f", strings.Repeat("x", 11))), want: proto.ErrTooLarge},
-		"too much staged":  {limits: server.Limits{Staged: 10}, file: file("f", strings.Repeat("x", 11)), want: proto.ErrRefused},
+		"too much staged":  {limits: server.Limits{Staged: 10}, file: file("f", strings.Repeat("x", 11)), want: proto.ErrTooLarge},
 		"more than said":   {limits: server.Limits{Staged: 10}, file: claiming(1, file("f", strings.Repeat("x", 11))), want: proto.ErrRefused},
 		"too many files":   {limits: server.Limits{Files: 1}, file: file("f", "x"), want: proto.ErrRefused},
 		"sum of others":    {file: sent("f", "xy", write("x", nil)), want: proto.ErrRefused},
