@@ -147,8 +147,8 @@ func receiptTarget(path string) (target string, regular bool, err error) {
 		}
 		path = filepath.Join(folder, file)
 		to, err := os.Readlink(path)
-		if err != nil { // no link, or nothing
-			return path, true, nil
+		if err != nil {
+			return path, true, nil //nolint:nilerr // no link, or nothing
 		}
 		if path = to; !filepath.IsAbs(to) {
 			path = folder + string(filepath.Separator) + to // what .. means is for the links to say
