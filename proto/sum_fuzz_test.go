@@ -83,6 +83,9 @@ func checkSummerState(t *testing.T, s *proto.Summer, state []byte) {
 	if got := s.Sum().Size; got < 0 || uint64(got) != size || len(state) != sumStateAll {
 		t.Fatalf("a state of %d bytes, of size %d, is taken for %d", len(state), size, got)
 	}
+	if hashed := binary.BigEndian.Uint64(state[len(state)-8:]); hashed != size {
+		t.Errorf("a state of size %d is taken, of which SHA-256 was given %d", size, hashed)
+	}
 	want := bytes.Clone(state)
 	clear(want[sumStateHash+sumStateRest+int(size%sha256.BlockSize) : len(want)-8])
 	if got := must(s.MarshalBinary()); !bytes.Equal(got, want) {
