@@ -97,6 +97,10 @@ var foes = []foe{
 		stored: []string{"mallory/unheard*"},
 	},
 	{
+		what: "stops in the middle", attack: stopsInTheMiddle, args: []string{"--idle-timeout", "1s"},
+		logged: [][]string{{"client=mallory", "address=127.0.0.1:", "file=\"stops 1\"", "err="}},
+	},
+	{
 		what: "other protocols", attack: otherProtocols,
 		logged: [][]string{{"no client became known", "address=127.0.0.1:", "err="}},
 	},
@@ -681,4 +685,50 @@ func doesNotListen(s *siegeV4) error {
 		}
 		return nil
 	})
+}
+
+// stopsInTheMiddle begins files, and then says nothing, or a byte now and then:
+// both are cut.
+func stopsInTheMiddle(s *siegeV4) error {
+	const idle = time.Second // --idle-timeout
+	start := time.Now()
+	var slow sync.WaitGroup
+	errs := make([]error, 6)
+	for i := range errs {
+		slow.Go(func() {
+			errs[i] = s.asMallory(func(r *rawV4) error {
+				o := offerOf(fmt.Sprintf("stops %d", i), nil)
+				o.Size, o.Known = 1<<20, false
+				if _, err := r.offer(1, o); err != nil {
+					return err
+				}
+				if i%2 == 0 {
+					return r.expectEnd("a file that stops")
+				}
+				cut := make(chan struct{})
+				slow.Go(func() {
+					tick := time.NewTicker(idle / 4)
+					defer tick.Stop()
+					for at := uint64(0); packet(r, at, 1) == nil; at++ {
+						select {
+						case <-tick.C:
+						case <-cut:
+							return
+						}
+					}
+				})
+				defer close(cut)
+				return r.expectEnd("a file of a byte now and then")
+			})
+		})
+	}
+	s.serves()
+	slow.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if took := time.Since(start); took > 10*idle {
+		return fmt.Errorf("the last of them was cut after %v, want about %v", took, idle)
+	}
+	return nil
 }

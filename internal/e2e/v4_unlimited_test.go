@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -37,7 +38,8 @@ var edges = []int64{
 	5_000_000_000, math.MaxInt64,
 }
 
-// TestUnlimitedV4 wants sizes and offsets to be of 64 bits everywhere.
+// TestUnlimitedV4 wants sizes and offsets to be of 64 bits everywhere, and memory
+// not to grow with the file.
 func TestUnlimitedV4(t *testing.T) {
 	t.Run("edges", testEdges)
 	for s := range strings.SplitSeq(*unlimitedSizes, ",") {
@@ -65,16 +67,43 @@ func sparse(t *testing.T, size int64) string {
 	return path
 }
 
+// mostMemory in KiB is what neither end may ever have, however large the file.
+const mostMemory = 100 << 10
+
 // sendSparse has ferry send deliver a file that takes no room at the sender.
 func sendSparse(t *testing.T, size int64) {
 	server := startV4(t, filepath.Join(t.TempDir(), "server"))
 	path := sparse(t, size)
-	got := ferry(t, t.TempDir(), "send", "--json", "--to", server.url(server.v4), "--join", server.token(), "--name", "ci", path)
+	cmd := command(t, t.TempDir(), "send", "--json", "--to", server.url(server.v4), "--join", server.token(), "--name", "ci", path)
+	got := finish(t, cmd)
 	var sent struct{ SHA256 string }
 	if got.status != 0 || json.Unmarshal([]byte(got.stdout), &sent) != nil {
 		t.Fatalf("ferry send: %+v", got)
 	}
+	usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage)
+	if !ok {
+		t.Fatal("nothing is known of what ferry send took")
+	}
+	wantLittleMemory(t, "ferry send", usage.Maxrss)
+	wantPeak(t, "the server", server.process)
 	wantOnDisk(t, server.stored("ci", "sparse"), size, sent.SHA256)
+}
+
+func wantPeak(t *testing.T, which string, p *process) {
+	t.Helper()
+	peak, err := residentKiB(p.pid(), "VmHWM")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantLittleMemory(t, which, peak)
+}
+
+func wantLittleMemory(t *testing.T, which string, peak int64) {
+	t.Helper()
+	t.Logf("%s had at most %d MiB", which, peak>>10)
+	if peak > mostMemory {
+		t.Errorf("%s had %d KiB, want at most %d", which, peak, mostMemory)
+	}
 }
 
 func uploadSparse(t *testing.T, size int64) {
@@ -85,6 +114,8 @@ func uploadSparse(t *testing.T, size int64) {
 		t.Fatal(err)
 	}
 	deliveredSoon(t, g.http, u.ID, 5*time.Minute)
+	wantPeak(t, "the gateway", g.process)
+	wantPeak(t, "the server", server.process)
 	wantOnDisk(t, server.stored("ci", "sparse"), size, u.SHA256)
 }
 
