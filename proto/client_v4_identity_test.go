@@ -135,6 +135,79 @@ func TestV4RegistersOnce(t *testing.T) {
 	}
 }
 
+// Nobody goes by an identity that is saved and not welcomed yet.
+func TestV4WaitsForWelcome(t *testing.T) {
+	h := newHostV4()
+	dir := &strict{directory: newDirectory()}
+	h.dir = dir
+	var dialled, early atomic.Int32
+	c := clientV4(t, h.listen(t), withKeys(&diary{}), func(cfg *proto.ClientConfig) {
+		cfg.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			dialled.Add(1)
+			return (&net.Dialer{}).DialContext(ctx, network, address)
+		}
+	})
+	others := make(chan error, 2)
+	dir.used = func() error {
+		for i := range cap(others) {
+			go func() { others <- sendV4(t, c, fmt.Sprint("other", i), 70_000*int64(i)) }()
+		}
+		time.Sleep(50 * time.Millisecond) // for one that does not wait to be found out
+		early.Store(dialled.Load())
+		return nil
+	}
+	if err := sendV4(t, c, "a", 100_000); err != nil {
+		t.Fatal(err)
+	}
+	if n := early.Load(); n != 1 {
+		t.Errorf("%d connections were made before the welcome", n)
+	}
+	for range cap(others) {
+		if err := <-others; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A handshake that is out of order ends in ErrProtocol.
+func TestV4HandshakeViolations(t *testing.T) {
+	id := proto.ClientID{0xa1}
+	welcome := func(w v4.Welcome) func(p *peerV4) {
+		return func(p *peerV4) {
+			p.wrap(v4.CodeReconnKey, id, spki(keyV4()))
+			p.read()
+			p.say(v4.CodeWelcome, 0, w.Append(nil))
+		}
+	}
+	for name, answer := range map[string]func(p *peerV4){
+		"another client's":    func(p *peerV4) { p.wrap(v4.CodeReconnKey, proto.ClientID{9}, spki(keyV4())) },
+		"that of registering": func(p *peerV4) { p.wrap(v4.CodeKey, id, spki(keyV4())) },
+		"welcome at once":     func(p *peerV4) { p.say(v4.CodeWelcome, 0, usualWelcome.Append(nil)) },
+		"name taken":          func(p *peerV4) { p.say(v4.CodeNameTaken, 0, nil) },
+		"a number":            func(p *peerV4) { p.say(v4.CodeUnknown, 7, v4.Client{ID: id}.Append(nil)) },
+		"too short":           func(p *peerV4) { p.say(v4.CodeReconnKey, 0, []byte{1, 2, 3}) },
+		"too long":            func(p *peerV4) { p.say(v4.CodeReconnKey, 0, make([]byte, 5000)) },
+		"a client's message":  func(p *peerV4) { p.say(v4.CodeReconnect, 0, nil) },
+		"packets too large":   welcome(v4.Welcome{Packet: 128 << 10, Window: 1 << 20, Unanswered: 1}),
+		"packets too small":   welcome(v4.Welcome{Packet: 8<<10 - 1, Window: 1 << 20, Unanswered: 1}),
+		"no window":           welcome(v4.Welcome{Packet: 8 << 10, Window: 0, Unanswered: 1}),
+		"nothing unanswered":  welcome(v4.Welcome{Packet: 8 << 10, Window: 1 << 20}),
+	} {
+		for _, size := range []int64{10, 100_000} {
+			address, _ := scriptedV4(t, func(p *peerV4) {
+				if _, ok := p.read(); ok {
+					answer(p)
+					p.read()
+				}
+			})
+			c := clientV4(t, address, func(cfg *proto.ClientConfig) { cfg.IdleTimeout = 5 * time.Second })
+			if err := sendV4(t, c, "a", size); !errors.Is(err, proto.ErrProtocol) {
+				t.Errorf("%s, %d bytes: %v, want %v", name, size, err, proto.ErrProtocol)
+			}
+		}
+	}
+}
+
 // lastConn is the connection that a server took last.
 type lastConn struct{ atomic.Value }
 

@@ -617,6 +617,26 @@ func TestV4Window(t *testing.T) {
 	}
 }
 
+// One that says nothing is sent the window, and no more.
+func TestV4WindowUnanswered(t *testing.T) {
+	const window, size = 1 << 20, 8 << 20
+	sent := make(chan int64, 1)
+	address, _ := scriptedV4(t, func(p *peerV4) {
+		if !p.enterWith(v4.Welcome{Packet: 8 << 10, Window: window, Unanswered: 1}) {
+			return
+		}
+		number, _, _ := p.offered()
+		p.say(v4.CodeGo, number, v4.Offset{}.Append(nil))
+		_, n, _ := p.skipTo()
+		sent <- n
+	})
+	c := clientV4(t, address, func(cfg *proto.ClientConfig) { cfg.IdleTimeout = 300 * time.Millisecond })
+	err := sendV4(t, c, "a", size)
+	if n := <-sent; n > window || n < window/2 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("%d bytes were sent, %d are the window; %v", n, window, err)
+	}
+}
+
 // No more small files are on their way than the server allows.
 func TestV4Unanswered(t *testing.T) {
 	const allowed, files = 3, 20
@@ -658,6 +678,89 @@ func TestV4Unanswered(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+// What has not been written when nobody wants it any more is not written, and
+// makes room for others.
+func TestV4Withdrawn(t *testing.T) {
+	const half = 100 // of them, several times what fits between the two
+	hold := make(chan struct{})
+	var came atomic.Int32
+	var together atomic.Bool // all have to be there before they are answered
+	address, connections := scriptedV4(t, func(p *peerV4) {
+		if p.conn.(*net.TCPConn).SetReadBuffer(64<<10) != nil || !p.enterWith(v4.Welcome{Packet: 64 << 10, Window: 1 << 20, Unanswered: 2 * half}) {
+			return
+		}
+		<-hold
+		var unanswered []uint64
+		for {
+			number, _, ok := p.offered()
+			if !ok {
+				return
+			}
+			came.Add(1)
+			unanswered = append(unanswered, number)
+			if together.Load() && len(unanswered) < 2*half {
+				continue
+			}
+			for _, number := range unanswered {
+				p.refuse(number, v4.Refused{Reason: v4.ReasonQuota})
+			}
+			unanswered = nil
+		}
+	})
+	c := clientV4(t, address, func(cfg *proto.ClientConfig) {
+		cfg.IdleTimeout = 10 * time.Second
+		cfg.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+			if err == nil {
+				err = conn.(*net.TCPConn).SetWriteBuffer(64 << 10)
+			}
+			return conn, err
+		}
+	})
+	b := content(v4.MaxSmall)
+	results := make(chan error, 2*half)
+	post := func(ctx context.Context, n int) {
+		posted := make(chan struct{}, n)
+		for i := range n {
+			o, src := offered(t, fmt.Sprint(i), b, true)
+			go func() {
+				_, err := c.Send(ctx, o, src, proto.Watcher{Progress: func(p proto.Progress) {
+					if p.Phase == proto.PhaseVerifying {
+						posted <- struct{}{}
+					}
+				}})
+				results <- err
+			}()
+		}
+		for range n {
+			<-posted
+		}
+	}
+	want := func(n int, what error) {
+		t.Helper()
+		for range n {
+			if err := <-results; !errors.Is(err, what) {
+				t.Errorf("got %v, want %v", err, what)
+			}
+		}
+	}
+	post(t.Context(), half)
+	ctx, cancel := context.WithCancel(t.Context())
+	post(ctx, half)
+	cancel()
+	want(half, context.Canceled)
+	close(hold)
+	want(half, proto.ErrQuota)
+	post(t.Context(), 1) // behind all that was written
+	want(1, proto.ErrQuota)
+	together.Store(true)
+	post(t.Context(), 2*half)
+	want(2*half, proto.ErrQuota)
+	if n, made := came.Load(), connections.Load(); n >= 4*half+1 || made != 1 {
+		t.Errorf("%d files came, over %d connections", n, made)
+	}
 }
 
 // A receipt that is not for this file, of this client, by this server is none.
