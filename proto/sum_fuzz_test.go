@@ -33,7 +33,7 @@ func FuzzSummerState(f *testing.F) {
 		for _, size := range []uint64{1<<31 - 1, 1 << 32, math.MaxInt64, 1 << 63, math.MaxUint64} {
 			large := bytes.Clone(state)
 			binary.LittleEndian.PutUint64(large[sumStateSize:], size)
-			f.Add(large, []byte{})
+			f.Add(bytes.Clone(large), []byte{})
 			binary.BigEndian.PutUint64(large[len(large)-8:], size)
 			f.Add(large, []byte("more"))
 		}
