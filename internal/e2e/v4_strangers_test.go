@@ -215,16 +215,12 @@ func interceptingProxy(s *siegeV4) error {
 		return s.send(to, more...)
 	}
 	throughTLS := "v4://" + p.address + "?ca=system"
-	for what, r := range map[string]result{
-		"that knows the pin":         trusting("v4://"+p.address+"?pin="+s.server.pin, "--join", token),
-		"that trusts the proxy's CA": trusting(throughTLS, "--join", token),
-		"that trusts it and retries": trusting(throughTLS, "--join", token),
-	} {
-		if r.status != exitUnauthorized {
-			return fmt.Errorf("ferry send %s: %+v; want status %d", what, r, exitUnauthorized)
-		}
-		if what != "that knows the pin" && !r.says("proxy") {
-			return fmt.Errorf("ferry send %s: %+v; want to hear that it can be a proxy", what, r)
+	if r := trusting("v4://"+p.address+"?pin="+s.server.pin, "--join", token); r.status != exitUnauthorized || !r.says(s.server.pin) || p.carried() > 0 {
+		return fmt.Errorf("ferry send that knows the pin: %+v, and the proxy has seen %d bytes; want status %d, the pin and none", r, p.carried(), exitUnauthorized)
+	}
+	for range 2 {
+		if r := trusting(throughTLS, "--join", token); r.status != exitUnauthorized || !r.says("proxy") {
+			return fmt.Errorf("ferry send that trusts the proxy's CA: %+v; want status %d and that it can be a proxy", r, exitUnauthorized)
 		}
 	}
 	if p.carried() == 0 {
