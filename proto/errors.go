@@ -78,7 +78,7 @@ func (e *RefusedError) Error() string {
 
 // Is reports whether the error is a refusal like any other.
 func (e *RefusedError) Is(target error) bool {
-	return target == ErrRefused && !errors.Is(e.Why, ErrName) && !errors.Is(e.Why, ErrTooLarge) //nolint:errorlint // it is what errors.Is asks
+	return target == ErrRefused && !errors.Is(e.Why, ErrName) && !errors.Is(e.Why, ErrTooLarge)
 }
 
 // Unwrap returns Why.

@@ -213,7 +213,7 @@ func TestServerIdentitySpeaksTLS(t *testing.T) {
 		if err := b.Close(); err != nil {
 			t.Error(err)
 		}
-		<-done // with an error: nobody waits for what it says last
+		_ = <-done // with an error: nobody waits for what it says last
 		peers := client.ConnectionState().PeerCertificates
 		if len(peers) != 1 || sha256.Sum256(peers[0].RawSubjectPublicKeyInfo) != m.identity.Pin() {
 			t.Errorf("%s: TLS shows %d certificates, or another key than the pin's", k.name, len(peers))

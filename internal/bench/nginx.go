@@ -82,7 +82,7 @@ func (n *nginx) processes() []int {
 	if err != nil {
 		return pids
 	}
-	for _, s := range strings.Fields(string(b)) {
+	for s := range strings.FieldsSeq(string(b)) {
 		if pid, err := strconv.Atoi(s); err == nil {
 			pids = append(pids, pid)
 		}
