@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"os"
 	"runtime"
@@ -193,19 +194,43 @@ func TestSessionV4Malformed(t *testing.T) {
 	}
 }
 
-// TestSessionV4TooLong states lengths over the limit, and sends nothing of them.
+// TestSessionV4TooLong states lengths that a message cannot have, where it has its
+// place, and sends nothing of them.
 func TestSessionV4TooLong(t *testing.T) {
-	for _, code := range []v4.Code{v4.CodeOffer, v4.CodeFile, v4.CodeRotate, v4.CodeGiveUp, v4.CodePacket, v4.CodeEnd, v4.CodeAgain} {
-		for _, length := range []int64{0, v4.TagSize - 1, int64(v4.PayloadLimit(code, v4.MaxPacket)) + v4.TagSize + 1, 1<<32 - 1} {
-			t.Run(fmt.Sprint(code, " ", length), func(t *testing.T) {
+	for what, test := range map[string]struct {
+		code   v4.Code
+		inside int64 // the size of the file that is under way; -1: none is
+	}{
+		"offer":            {v4.CodeOffer, -1},
+		"file":             {v4.CodeFile, -1},
+		"rotate":           {v4.CodeRotate, -1},
+		"give up":          {v4.CodeGiveUp, -1},
+		"give up a file":   {v4.CodeGiveUp, 1000},
+		"end":              {v4.CodeEnd, 0},
+		"packet":           {v4.CodePacket, math.MaxInt64},
+		"offer in a file":  {v4.CodeOffer, 1000},
+		"packet, and none": {v4.CodePacket, -1},
+	} {
+		limit := int64(v4.PayloadLimit(test.code, v4.MaxPacket)) + v4.TagSize
+		for _, length := range []int64{0, v4.TagSize - 1, limit + 1, 1<<32 - 1} {
+			t.Run(fmt.Sprint(what, " ", length), func(t *testing.T) {
 				h := newHostV4(alice(t))
 				h.id = quickV4
+				h.cfg.IdleTimeout = 3 * time.Second
 				r := h.rawTCP(t).enter()
-				r.offer(1, offerV4("f", content(8), 1))
+				number := uint64(0)
+				if test.inside >= 0 {
+					number = 1
+					r.offer(number, v4.Offer{Size: test.inside, ModTime: v4.NoTime, Name: "f"})
+				}
+				head := v4.Header{Code: test.code, Length: uint32(length)}
+				if test.code != v4.CodePacket {
+					head.Number = number
+				}
 				var before, after runtime.MemStats
 				runtime.ReadMemStats(&before)
-				r.write(v4.Header{Code: code, Number: 1, Length: uint32(length)}.Append(nil))
-				r.expectRefused(1, v4.ReasonViolation)
+				r.write(head.Append(nil))
+				r.expectRefused(number, v4.ReasonViolation)
 				runtime.ReadMemStats(&after)
 				if grown := after.TotalAlloc - before.TotalAlloc; grown > 4<<20 {
 					t.Errorf("%d bytes were allocated", grown)
