@@ -1,7 +1,7 @@
 # Ferry's tasks. make help lists them.
 
 GO       ?= go
-# How long make fuzz spends on each fuzzer.
+# How long make fuzz spends on each fuzzer, or how many inputs it tries: 1000x.
 FUZZTIME ?= 10s
 # The same for every run, so that results and builds are cached once.
 TESTFLAGS ?= -timeout=20m
@@ -69,7 +69,7 @@ race: deps ## Run the tests with the race detector, shuffled
 fuzz: ## Run each fuzzer for FUZZTIME (10s)
 	@grep -r --include='*_test.go' -o '^func Fuzz[A-Za-z0-9_]*' . | sed 's|/[^/]*:func | |' | sort | \
 	while read -r package fuzzer; do \
-		echo "$$package $$fuzzer" && $(GO) test -run='^$$' -fuzz="^$$fuzzer\$$" -fuzztime=$(FUZZTIME) "$$package" || exit 1; \
+		echo "$$package $$fuzzer" && $(GO) test -run='^$$' -fuzz="^$$fuzzer\$$" -fuzztime=$(FUZZTIME) -fuzzminimizetime=20x "$$package" || exit 1; \
 	done
 
 .PHONY: bench
