@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"ferry/internal/atomicfile"
 	"ferry/proto"
 )
 
@@ -100,7 +101,7 @@ func (k knownServers) change(ctx context.Context, by func([]knownServer) ([]know
 	for _, s := range after {
 		fmt.Fprintf(&text, "%s %s\n", s.address, s.pin)
 	}
-	return replaceFile(k.path, []byte(text.String()), 0o600)
+	return atomicfile.Write(k.path, []byte(text.String()), 0o600)
 }
 
 // read returns the servers in the file's order; none if there is no file. Whoever

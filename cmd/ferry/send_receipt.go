@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"ferry/internal/atomicfile"
 	"ferry/proto"
 )
 
@@ -111,7 +112,7 @@ func writeReceipt(path string, line []byte) error {
 		return err
 	}
 	if regular {
-		return replaceFile(target, line, 0o644)
+		return atomicfile.Write(target, line, 0o644)
 	}
 	// A pipe that nobody reads would keep us in open, where no signal reaches us.
 	f, err := os.OpenFile(path, os.O_WRONLY|syscall.O_NONBLOCK, 0)

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"ferry/internal/atomicfile"
 	"ferry/proto"
 	"ferry/server"
 )
@@ -62,7 +63,7 @@ func notePin(data string, pin proto.Pin) error {
 	if noted, ok, err := notedPin(data); err == nil && ok && noted == pin {
 		return nil
 	}
-	return replaceFile(fingerprintFile(data), []byte(pin.String()+"\n"), 0o644)
+	return atomicfile.Write(fingerprintFile(data), []byte(pin.String()+"\n"), 0o644)
 }
 
 // load returns who the server on a data folder is, which is made at its first

@@ -59,35 +59,3 @@ func lockFolder(ctx context.Context, dir string, waiting func()) (unlock func() 
 		}
 	}
 }
-
-// replaceFile gives a file new content and mode. A reader sees the old content
-// or the new.
-func replaceFile(path string, content []byte, mode os.FileMode) (err error) {
-	t, err := os.CreateTemp(filepath.Dir(path), "."+temporaryBase(path)+".*.tmp") // readable by its owner alone
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = t.Close() // the first error tells
-			_ = os.Remove(t.Name())
-		}
-	}()
-	if _, err := t.Write(content); err != nil {
-		return err
-	}
-	if err := t.Chmod(mode); err != nil {
-		return err
-	}
-	if err := t.Close(); err != nil {
-		return err
-	}
-	return os.Rename(t.Name(), path)
-}
-
-// temporaryBase is the file's name, as much of it as leaves room for more.
-func temporaryBase(path string) string {
-	const most = 200
-	base := filepath.Base(path)
-	return strings.ReplaceAll(base[:min(len(base), most)], "*", "_") // the last one would be replaced
-}

@@ -40,14 +40,15 @@ var rules = map[string]rule{
 	"proto/prototest":   {ours: []string{"proto/v3/testdata"}},
 	"proto/v3/testdata": {},
 
-	"internal/blob":    {never: []string{"net/http"}},
-	"internal/datadir": {never: []string{"net/http"}},
-	"internal/sqldb":   {never: []string{"net/http"}},
+	"internal/atomicfile": {never: []string{"net/http"}},
+	"internal/blob":       {never: []string{"net/http"}},
+	"internal/datadir":    {never: []string{"net/http"}},
+	"internal/sqldb":      {never: []string{"net/http"}},
 
 	"internal/identity": {ours: []string{"proto"}, never: []string{"net/http", "database/sql"}},
 
 	"internal/oldserver": {never: []string{"net/http"}},
-	"internal/oldclient": {ours: []string{"proto"}, never: []string{"net/http", "database/sql"}},
+	"internal/oldclient": {ours: []string{"proto", "internal/atomicfile"}, never: []string{"net/http", "database/sql"}},
 
 	"server": {
 		ours:  []string{"proto", "internal/blob", "internal/datadir", "internal/sqldb"},

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 
+	"ferry/internal/atomicfile"
 	"ferry/proto"
 )
 
@@ -145,49 +146,17 @@ func (f *Folder) Save(_ context.Context, id proto.Identity) error {
 // CheckWritable fails if Save would: a name that is registered and whose key
 // cannot be kept is lost.
 func (f *Folder) CheckWritable() error {
-	t, err := os.CreateTemp(f.dir, temporary(MeFile))
+	t, err := os.CreateTemp(f.dir, "."+MeFile+".*.tmp")
 	if err != nil {
 		return err
 	}
 	return errors.Join(t.Close(), os.Remove(t.Name()))
 }
 
-func temporary(name string) string { return "." + name + ".*.tmp" }
-
 // replace gives the file new content, durable when it returns nil. A reader
 // sees the old or the new.
-func (f *Folder) replace(name string, content []byte) (err error) {
-	t, err := os.CreateTemp(f.dir, temporary(name)) // readable by its owner alone
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = t.Close() // the first error tells
-			_ = os.Remove(t.Name())
-		}
-	}()
-	if _, err := t.Write(content); err != nil {
-		return err
-	}
-	if err := t.Sync(); err != nil {
-		return err
-	}
-	if err := t.Close(); err != nil {
-		return err
-	}
-	if err := os.Rename(t.Name(), f.path(name)); err != nil {
-		return err
-	}
-	return syncFolder(f.dir)
-}
-
-func syncFolder(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+func (f *Folder) replace(name string, content []byte) error {
+	return atomicfile.WriteDurably(f.path(name), content, 0o600)
 }
 
 // read returns a file, within maxFile and a byte, and its mode. Anything else
