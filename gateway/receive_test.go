@@ -12,13 +12,13 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"testing/iotest"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/oklog/ulid/v2"
 
+	"ferry/internal/smalldisk"
 	"ferry/internal/sqldb"
 	"ferry/proto"
 )
@@ -440,25 +440,12 @@ func TestCommitsMeetCancels(t *testing.T) {
 	}
 }
 
-func smallDisk(t *testing.T, size string) string {
-	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("SKIPPED, NOT TESTED: a full disk needs root to mount a small tmpfs")
-	}
-	dir := t.TempDir()
-	if err := syscall.Mount("ferry-test", dir, "tmpfs", 0, "size="+size); err != nil {
-		t.Skip("SKIPPED, NOT TESTED: a full disk needs a small tmpfs: ", err)
-	}
-	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
-	return dir
-}
-
 // TestFullDisk gives the room of a refused upload back, whether the disk is
 // full or the reserve is reached, and goes on.
 func TestFullDisk(t *testing.T) {
 	for _, reserve := range []int64{1, 2 * checkRoom} {
 		t.Run(fmt.Sprint("reserve ", reserve), func(t *testing.T) {
-			dir, remote := smallDisk(t, "24m"), newRemote()
+			dir, remote := smalldisk.Mount(t, "24m"), newRemote()
 			g := openCore(t, dir, remote, func(_ *Config, p *parts) { p.reserve = reserve })
 			before, err := g.spool.Free()
 			if err != nil {
@@ -501,7 +488,7 @@ func TestFullDisk(t *testing.T) {
 // TestFullDatabase fills the disk under the database: an upload that cannot be
 // recorded is refused, and nothing of it stays.
 func TestFullDatabase(t *testing.T) {
-	dir := smallDisk(t, "8m")
+	dir := smalldisk.Mount(t, "8m")
 	g := openCore(t, dir, newRemote(), func(_ *Config, p *parts) { p.reserve = 1 })
 	g.take("first", "x")
 	fill, err := os.Create(filepath.Join(dir, "fill"))

@@ -7,11 +7,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"ferry/internal/smalldisk"
 	"ferry/proto"
 	"ferry/server"
 )
@@ -219,14 +219,7 @@ func catalogTriggers(t *testing.T, data string, fail map[string]string) (lift fu
 // TestFullDisk fills a small disk: what does not fit is refused and leaves
 // nothing, and what fits goes on being stored.
 func TestFullDisk(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("SKIPPED, NOT TESTED: a full disk needs root to mount a small tmpfs")
-	}
-	dir := t.TempDir()
-	if err := syscall.Mount("ferry-test", dir, "tmpfs", 0, "size=8m"); err != nil {
-		t.Skip("SKIPPED, NOT TESTED: a full disk needs a small tmpfs: ", err)
-	}
-	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
+	dir := smalldisk.Mount(t, "8m")
 	h := start(t, dir, server.Limits{Free: -1})
 	p := h.client("alice")
 	p.send(file("first", strings.Repeat("x", 3<<20)))
@@ -250,9 +243,7 @@ func TestFullDisk(t *testing.T) {
 	if got := p.offer(file("small", "x")); !errors.Is(got.err, proto.ErrRefused) {
 		t.Errorf("with less room than is kept: %+v", got)
 	}
-	if err := syscall.Mount("ferry-test", dir, "tmpfs", syscall.MS_REMOUNT, "size=32m"); err != nil {
-		t.Fatal(err)
-	}
+	smalldisk.Resize(t, dir, "32m")
 	lie := claiming(1, sent("lie", strings.Repeat("x", 27<<20), func(_ context.Context, dst proto.Sink) error {
 		for range 27 {
 			if _, err := dst.Write(make([]byte, 1<<20)); err != nil {

@@ -37,8 +37,9 @@ var rules = map[string]rule{
 	"proto":    {ours: []string{"proto/v3", "proto/v4"}, never: []string{"net/http", "database/sql"}},
 
 	// For tests alone: no other rule names them.
-	"proto/prototest":   {ours: []string{"proto/v3/testdata"}},
-	"proto/v3/testdata": {},
+	"proto/prototest":    {ours: []string{"proto/v3/testdata"}},
+	"proto/v3/testdata":  {},
+	"internal/smalldisk": {},
 
 	"internal/atomicfile": {never: []string{"net/http"}},
 	"internal/blob":       {never: []string{"net/http"}},

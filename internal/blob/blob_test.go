@@ -19,6 +19,7 @@ import (
 	"pgregory.net/rapid"
 
 	"ferry/internal/blob"
+	"ferry/internal/smalldisk"
 )
 
 func open(t testing.TB, dir string) *blob.Disk {
@@ -283,14 +284,7 @@ func TestSweep(t *testing.T) {
 }
 
 func TestFullDisk(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("SKIPPED, NOT TESTED: a full disk needs root to mount a small tmpfs")
-	}
-	dir := t.TempDir()
-	if err := syscall.Mount("ferry-test", dir, "tmpfs", 0, "size=1m"); err != nil {
-		t.Skip("SKIPPED, NOT TESTED: a full disk needs a small tmpfs: ", err)
-	}
-	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
+	dir := smalldisk.Mount(t, "1m")
 	d := open(t, dir)
 	s, err := d.Stage()
 	if err != nil {

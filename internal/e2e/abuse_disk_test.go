@@ -11,22 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"ferry/internal/smalldisk"
 	"ferry/proto"
 )
-
-// smallDisk mounts a file system of so many bytes, until the test ends.
-func smallDisk(t *testing.T, size string) string {
-	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("SKIPPED, NOT TESTED: a full disk needs root to mount a small tmpfs")
-	}
-	dir := t.TempDir()
-	if err := syscall.Mount("ferry-test", dir, "tmpfs", 0, "size="+size); err != nil {
-		t.Skip("SKIPPED, NOT TESTED: a full disk needs a small tmpfs: ", err)
-	}
-	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
-	return dir
-}
 
 // TestServerFullDisk fills the server's disk: at the defaults' way, where some of
 // it is kept free, and to the last byte. What does not fit is refused with 1607,
@@ -41,7 +28,7 @@ func TestServerFullDisk(t *testing.T) {
 		{"to the last byte", "0"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			disk := smallDisk(t, "12m")
+			disk := smalldisk.Mount(t, "12m")
 			data := filepath.Join(disk, "data")
 			server := start(t, "server", "--data", data, "--listen", "none", "--v3-listen", "127.0.0.1:0", "--min-free", test.free)
 			k := new(memoryKeyring)

@@ -12,12 +12,12 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"testing/fstest"
 
 	"go.uber.org/goleak"
 
+	"ferry/internal/smalldisk"
 	"ferry/internal/sqldb"
 )
 
@@ -248,7 +248,7 @@ func TestKillKeepsWhatWasAcknowledged(t *testing.T) {
 }
 
 func TestFullDisk(t *testing.T) {
-	dir := tmpfs(t, "2m")
+	dir := smalldisk.Mount(t, "2m")
 	db := open(t, filepath.Join(dir, "db"))
 	pad := make([]byte, 64<<10)
 	put := func(n int) error {
@@ -270,26 +270,10 @@ func TestFullDisk(t *testing.T) {
 	if got := count(t, db); got != stored {
 		t.Errorf("%d rows, want the %d that were acknowledged", got, stored)
 	}
-	if err := syscall.Mount("ferry-test", dir, "tmpfs", syscall.MS_REMOUNT, "size=32m"); err != nil {
-		t.Fatal(err)
-	}
+	smalldisk.Resize(t, dir, "32m")
 	if err := put(1000); err != nil {
 		t.Errorf("with room again: %v", err)
 	}
-}
-
-// tmpfs mounts a small filesystem, to be full soon.
-func tmpfs(t *testing.T, size string) string {
-	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("SKIPPED, NOT TESTED: a full disk needs root to mount a small tmpfs")
-	}
-	dir := t.TempDir()
-	if err := syscall.Mount("ferry-test", dir, "tmpfs", 0, "size="+size); err != nil {
-		t.Skip("SKIPPED, NOT TESTED: a full disk needs a small tmpfs: ", err)
-	}
-	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
-	return dir
 }
 
 func BenchmarkUpdate(b *testing.B) {
