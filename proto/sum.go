@@ -1,6 +1,7 @@
 package proto
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding"
 	"encoding/binary"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"hash"
 	"hash/crc32"
+	"io"
 	"math/bits"
 )
 
@@ -130,6 +132,27 @@ func (s *Summer) unmarshal(state []byte) error {
 	}
 	s.size, s.crc = int64(size), binary.LittleEndian.Uint32(state[9:])
 	return s.sha256.(encoding.BinaryUnmarshaler).UnmarshalBinary(state[stateFixed:]) //nolint:forcetypeassert // crypto/sha256 says so of it
+}
+
+// SumOf adds up what is left of r. It returns context.Cause(ctx) when ctx ends, or
+// r's error.
+func SumOf(ctx context.Context, r io.Reader) (Sum, error) {
+	all, buffer := NewSummer(), getBuffer(256<<10)
+	buffer = buffer[:cap(buffer)]
+	defer putBuffer(buffer)
+	for {
+		if ctx.Err() != nil {
+			return Sum{}, context.Cause(ctx)
+		}
+		n, err := r.Read(buffer)
+		_, _ = all.Write(buffer[:n]) // never fails
+		if errors.Is(err, io.EOF) {
+			return all.Sum(), nil
+		}
+		if err != nil {
+			return Sum{}, err
+		}
+	}
 }
 
 // reverseBits sets dst to src with the bits of each byte in the reverse order.

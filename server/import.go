@@ -56,7 +56,7 @@ func (s *Server) ImportFile(ctx context.Context, r proto.Registration, name prot
 		return false, err
 	}
 	defer func() { err = errors.Join(err, staged.Discard()) }()
-	sum, err := sumOf(ctx, io.TeeReader(src, staged))
+	sum, err := proto.SumOf(ctx, io.TeeReader(src, staged))
 	if err != nil {
 		return false, err
 	}

@@ -291,7 +291,7 @@ func check(ctx context.Context, folder *blob.Folder, f FileInfo) Check {
 		c.Problem = err
 		return c
 	}
-	c.Got, c.Problem = sumOf(ctx, file)
+	c.Got, c.Problem = proto.SumOf(ctx, file)
 	if c.Problem = errors.Join(c.Problem, file.Close()); c.Problem == nil && c.Got != c.Want {
 		c.Problem = ErrDiffers
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 
 	"ferry/internal/blob"
@@ -210,7 +209,7 @@ func (s *Server) sumPublished(ctx context.Context, client proto.Registration, na
 		return sum, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	if sum, err = sumOf(ctx, f); err != nil {
+	if sum, err = proto.SumOf(ctx, f); err != nil {
 		return sum, err
 	}
 	after, err := f.Stat()
@@ -221,23 +220,4 @@ func (s *Server) sumPublished(ctx context.Context, client proto.Registration, na
 		return sum, errChanging
 	}
 	return sum, s.disk.Sync(client.Name.String(), name.String())
-}
-
-// sumOf adds up what is left of r.
-func sumOf(ctx context.Context, r io.Reader) (proto.Sum, error) {
-	sum := proto.NewSummer()
-	buf := make([]byte, 256<<10)
-	for {
-		if ctx.Err() != nil {
-			return proto.Sum{}, context.Cause(ctx)
-		}
-		n, err := r.Read(buf)
-		_, _ = sum.Write(buf[:n]) // never fails
-		if errors.Is(err, io.EOF) {
-			return sum.Sum(), nil
-		}
-		if err != nil {
-			return proto.Sum{}, err
-		}
-	}
 }

@@ -12,9 +12,6 @@ import (
 	"ferry/proto"
 )
 
-// sumBuffer is how much is read at a time to add a file up, in bytes.
-const sumBuffer = 256 << 10
-
 // source is an open file that must not change while it is sent.
 type source struct {
 	path string
@@ -109,18 +106,12 @@ func (s *source) sum(ctx context.Context) (proto.Sum, error) {
 	if err != nil {
 		return proto.Sum{}, err
 	}
-	all, buffer := proto.NewSummer(), make([]byte, min(sumBuffer, s.info.Size()+1))
-	for {
-		if ctx.Err() != nil {
-			return proto.Sum{}, context.Cause(ctx)
-		}
-		n, err := r.Read(buffer)
-		_, _ = all.Write(buffer[:n]) // never fails
-		if errors.Is(err, io.EOF) {
-			return all.Sum(), s.unchanged()
-		}
-		if err != nil {
-			return proto.Sum{}, fmt.Errorf("%w: %w", proto.ErrSource, err)
-		}
+	sum, err := proto.SumOf(ctx, r)
+	switch {
+	case err == nil:
+		return sum, s.unchanged()
+	case ctx.Err() != nil:
+		return proto.Sum{}, context.Cause(ctx)
 	}
+	return proto.Sum{}, fmt.Errorf("%w: %w", proto.ErrSource, err)
 }
