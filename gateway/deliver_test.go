@@ -620,7 +620,7 @@ func TestOverTheWire(t *testing.T) {
 	srv := listenNative(t, proto.AcceptV3)
 	dir := t.TempDir()
 	g := openCore(t, dir, newRemote(), func(cfg *Config, p *parts) {
-		cfg.To = destination(t, "v3://"+srv.ln.Addr().String()+"?window=16")
+		cfg.To = destination(t, "v3://"+srv.address+"?window=16")
 		p.sender, p.clock = nil, clock{}
 	})
 	g.deliverAll()
@@ -671,7 +671,7 @@ func TestDestinationIsBack(t *testing.T) {
 	}
 	stop()
 	g.shut()
-	g = openCore(t, dir, newRemote(), to(srv.ln.Addr().String()))
+	g = openCore(t, dir, newRemote(), to(srv.address))
 	g.deliverAll()
 	u = g.await(u.ID, StateDelivered)
 	if want := g.cfg.To.String(); u.Destination != want {

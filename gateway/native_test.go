@@ -14,13 +14,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"ferry/proto"
+	"ferry/proto/prototest"
 )
 
 // native is the server half of the protocol with files in memory.
 type native struct {
-	ln     net.Listener
-	accept proto.Accept
-	token  string // to register with
+	address string
+	accept  proto.Accept
+	token   string // to register with
 
 	mu    sync.Mutex
 	files map[string]string
@@ -30,30 +31,10 @@ type native struct {
 
 func listenNative(t *testing.T, accept proto.Accept) *native {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &native{ln: ln, accept: accept, files: map[string]string{}, held: map[string]proto.Stored{}, known: map[proto.ClientID]proto.Registration{}}
+	s := &native{accept: accept, files: map[string]string{}, held: map[string]proto.Stored{}, known: map[proto.ClientID]proto.Registration{}}
 	ctx, cancel := context.WithCancel(context.Background())
-	var all sync.WaitGroup
-	all.Go(func() {
-		for {
-			conn, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			all.Go(func() {
-				defer conn.Close()
-				s.serve(ctx, conn)
-			})
-		}
-	})
-	t.Cleanup(func() {
-		cancel()
-		ln.Close()
-		all.Wait()
-	})
+	s.address = prototest.Listen(t, new(sync.WaitGroup), func(conn net.Conn) { s.serve(ctx, conn) })
+	t.Cleanup(cancel) // before it waits for what is served
 	return s
 }
 
@@ -165,7 +146,7 @@ func TestVersion4(t *testing.T) {
 	srv, id := listenV4(t)
 	srv.token = "ferry-join-good"
 	g := openCore(t, t.TempDir(), newRemote(), func(cfg *Config, p *parts) {
-		cfg.To = destination(t, "v4://"+srv.ln.Addr().String()+"?pin="+id.Pin().String())
+		cfg.To = destination(t, "v4://"+srv.address+"?pin="+id.Pin().String())
 		cfg.Join = srv.token
 		p.sender, p.clock = nil, clock{}
 	})
@@ -227,7 +208,7 @@ func TestNotLetIn(t *testing.T) {
 	srv.token = "ferry-join-good"
 	_, otherID := listenV4(t)
 	dir := t.TempDir()
-	address := "v4://" + srv.ln.Addr().String()
+	address := "v4://" + srv.address
 	pinned := address + "?pin=" + id.Pin().String()
 	var u Upload
 	for i, c := range []struct {
@@ -286,7 +267,7 @@ func TestCutAfterStored(t *testing.T) {
 		}}, err
 	}
 	g := openCore(t, t.TempDir(), newRemote(), func(cfg *Config, p *parts) {
-		cfg.To = destination(t, "v4://"+srv.ln.Addr().String()+"?pin="+id.Pin().String())
+		cfg.To = destination(t, "v4://"+srv.address+"?pin="+id.Pin().String())
 		p.sender, p.clock = nil, clock{}
 	})
 	want := map[string]string{"small": "1", "small too": "2", "large": content(1, large), "larger": content(2, 1<<20)}

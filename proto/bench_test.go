@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"ferry/proto"
+	"ferry/proto/prototest"
 )
 
 // nowhere is a Sink that keeps nothing.
@@ -23,38 +24,19 @@ func (nowhere) Keep([]byte) error           { return nil }
 // loopback serves sessions on a socket that keep nothing, until the test ends.
 func loopback(t testing.TB, dir *directory) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var all sync.WaitGroup
-	all.Go(func() {
-		for {
-			conn, err := ln.Accept()
-			if err != nil {
+	return prototest.Listen(t, new(sync.WaitGroup), func(conn net.Conn) {
+		ctx := context.Background()
+		s, err := proto.AcceptV3(ctx, conn, proto.SessionConfig{Directory: dir})
+		for err == nil {
+			var tr proto.Transfer
+			if tr, err = s.Next(ctx); err != nil {
 				return
 			}
-			all.Go(func() {
-				defer conn.Close()
-				ctx := context.Background()
-				s, err := proto.AcceptV3(ctx, conn, proto.SessionConfig{Directory: dir})
-				for err == nil {
-					var tr proto.Transfer
-					if tr, err = s.Next(ctx); err != nil {
-						return
-					}
-					if _, err = tr.Receive(ctx, nowhere{}); err == nil {
-						err = tr.Accept(ctx, proto.Stored{})
-					}
-				}
-			})
+			if _, err = tr.Receive(ctx, nowhere{}); err == nil {
+				err = tr.Accept(ctx, proto.Stored{})
+			}
 		}
 	})
-	t.Cleanup(func() {
-		ln.Close()
-		all.Wait()
-	})
-	return ln.Addr().String()
 }
 
 // zeros is a Source of that many zeros.

@@ -18,7 +18,8 @@ import (
 	"time"
 
 	"ferry/proto"
-	"ferry/proto/v4"
+	"ferry/proto/prototest"
+	v4 "ferry/proto/v4"
 )
 
 // diary is a keyring that remembers what was saved.
@@ -491,7 +492,7 @@ func TestV4KeyringChanges(t *testing.T) {
 func TestV4ProxyInBetween(t *testing.T) {
 	h := newHostV4(alice(t))
 	server := h.listen(t)
-	address := listenTCP(t, func(conn net.Conn) {
+	address := prototest.ListenAndCut(t, func(conn net.Conn) {
 		near := tls.Server(conn, serverConfigV4())
 		far, err := (&tls.Dialer{Config: clientConfigV4()}).DialContext(context.Background(), "tcp", server)
 		if err != nil {
@@ -576,7 +577,7 @@ func TestServerPin(t *testing.T) {
 	if pin, err := proto.ServerPin(t.Context(), address); err != nil || pin != serverV4().Pin() {
 		t.Errorf("%v, %v; want %v", pin, err, serverV4().Pin())
 	}
-	silent := listenTCP(t, func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) })
+	silent := prototest.ListenAndCut(t, func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) })
 	why := errors.New("enough")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	time.AfterFunc(20*time.Millisecond, func() { cancel(why) })
@@ -609,7 +610,7 @@ func TestV4OtherServers(t *testing.T) {
 		},
 		"TLS without ALPN": speaks(without), "TLS for others": speaks(other), "TLS 1.2": speaks(old),
 	} {
-		address := listenTCP(t, serve)
+		address := prototest.ListenAndCut(t, serve)
 		for _, size := range []int64{10, 100_000} {
 			err := sendV4(t, clientV4(t, address), "a", size)
 			if err == nil || !strings.Contains(err.Error(), "is that a port of version 4?") {
@@ -623,7 +624,7 @@ func TestV4OtherServers(t *testing.T) {
 			t.Errorf("%s: its pin: %v", name, err)
 		}
 	}
-	gone := listenTCP(t, func(conn net.Conn) {})
+	gone := prototest.ListenAndCut(t, func(conn net.Conn) {})
 	if err := sendV4(t, clientV4(t, gone), "a", 10); err == nil || errors.Is(err, proto.ErrProtocol) {
 		t.Errorf("a server that closes: %v", err)
 	}

@@ -10,7 +10,8 @@ import (
 	"testing"
 
 	"ferry/proto"
-	"ferry/proto/v4"
+	"ferry/proto/prototest"
+	v4 "ferry/proto/v4"
 )
 
 // A peerV4 is a server that says what a test wants it to.
@@ -29,7 +30,7 @@ type peerV4 struct {
 func scriptedV4(t testing.TB, script func(p *peerV4)) (address string, connections *atomic.Int32) {
 	t.Helper()
 	connections = new(atomic.Int32)
-	return listenTCP(t, func(conn net.Conn) {
+	return prototest.ListenAndCut(t, func(conn net.Conn) {
 		connections.Add(1)
 		p := &peerV4{t: t, conn: conn, tls: tls.Server(conn, serverConfigV4())}
 		if p.tls.Handshake() == nil {
@@ -43,43 +44,6 @@ func serverConfigV4() *tls.Config {
 		Certificates: []tls.Certificate{proto.CertificateOf(serverV4())}, MinVersion: tls.VersionTLS13,
 		NextProtos: []string{v4.Protocol}, SessionTicketsDisabled: true,
 	}
-}
-
-// listenTCP serves each connection until the test ends.
-func listenTCP(t testing.TB, serve func(conn net.Conn)) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var mu sync.Mutex
-	var open []net.Conn
-	var all sync.WaitGroup
-	all.Go(func() {
-		for {
-			conn, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			mu.Lock()
-			open = append(open, conn)
-			mu.Unlock()
-			all.Go(func() {
-				defer conn.Close()
-				serve(conn)
-			})
-		}
-	})
-	t.Cleanup(func() {
-		ln.Close()
-		mu.Lock()
-		for _, conn := range open {
-			conn.Close()
-		}
-		mu.Unlock()
-		all.Wait()
-	})
-	return ln.Addr().String()
 }
 
 // read returns the next message; ok is false at the end.
@@ -199,7 +163,7 @@ type relayV4 struct {
 
 // listen relays until the test ends.
 func (r *relayV4) listen(t testing.TB) string {
-	return listenTCP(t, func(conn net.Conn) {
+	return prototest.ListenAndCut(t, func(conn net.Conn) {
 		n := int(r.made.Add(1))
 		far, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", r.to)
 		if err != nil {

@@ -15,7 +15,8 @@ import (
 	"time"
 
 	"ferry/proto"
-	"ferry/proto/v4"
+	"ferry/proto/prototest"
+	v4 "ferry/proto/v4"
 )
 
 const (
@@ -549,7 +550,7 @@ func TestV4SilentServer(t *testing.T) {
 				}
 				address, _ := scriptedV4(t, script)
 				if step == "TLS" {
-					address = listenTCP(t, func(net.Conn) { <-hold })
+					address = prototest.ListenAndCut(t, func(net.Conn) { <-hold })
 				}
 				t.Cleanup(func() { close(hold) }) // before it is waited for
 				c := clientV4(t, address, func(cfg *proto.ClientConfig) { cfg.IdleTimeout = 100 * time.Millisecond })

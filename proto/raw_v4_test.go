@@ -19,7 +19,8 @@ import (
 	"time"
 
 	"ferry/proto"
-	"ferry/proto/v4"
+	"ferry/proto/prototest"
+	v4 "ferry/proto/v4"
 )
 
 // serverV4 is the identity of every server in these tests.
@@ -230,29 +231,7 @@ func (s *stageV4) again() *stageV4 {
 }
 
 // listen serves connections through sockets until the test ends.
-func (h *hostV4) listen(t testing.TB) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var accepting sync.WaitGroup
-	accepting.Go(func() {
-		for {
-			conn, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			h.conns.Go(func() { h.serve(conn) })
-		}
-	})
-	t.Cleanup(func() {
-		ln.Close()
-		accepting.Wait()
-		h.conns.Wait()
-	})
-	return ln.Addr().String()
-}
+func (h *hostV4) listen(t testing.TB) string { return prototest.Listen(t, &h.conns, h.serve) }
 
 // A rawV4 is a client that says what a test wants it to.
 type rawV4 struct {

@@ -4,37 +4,14 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net"
-	"sync"
 	"testing"
 
 	"ferry/proto"
+	"ferry/proto/prototest"
 )
 
 // listen serves the host's sessions on a socket until the test ends.
-func (h *host) listen(t testing.TB) (address string) {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var accepting sync.WaitGroup
-	accepting.Go(func() {
-		for {
-			conn, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			h.conns.Go(func() { h.serve(conn) })
-		}
-	})
-	t.Cleanup(func() {
-		_ = ln.Close()
-		accepting.Wait()
-		h.conns.Wait()
-	})
-	return ln.Addr().String()
-}
+func (h *host) listen(t testing.TB) (address string) { return prototest.Listen(t, &h.conns, h.serve) }
 
 // Over sockets, where a half of a connection can be closed, every way of
 // speaking has an answer at its end: what was sent is stored when Send returns,

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"ferry/proto"
+	"ferry/proto/prototest"
 	"ferry/server"
 )
 
@@ -68,46 +69,11 @@ func listenLoopback(t *testing.T) net.Listener {
 	return ln
 }
 
-// serveConns has handle serve each connection to a listener of its own, whose
-// address it returns; all ends with the test.
-func serveConns(t *testing.T, handle func(net.Conn)) string {
-	t.Helper()
-	ln := listenLoopback(t)
-	var all sync.WaitGroup
-	var mu sync.Mutex
-	var conns []net.Conn
-	all.Go(func() {
-		for {
-			conn, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			mu.Lock()
-			conns = append(conns, conn)
-			mu.Unlock()
-			all.Go(func() {
-				handle(conn)
-				_ = conn.Close()
-			})
-		}
-	})
-	t.Cleanup(func() {
-		_ = ln.Close()
-		mu.Lock()
-		for _, conn := range conns {
-			_ = conn.Close()
-		}
-		mu.Unlock()
-		all.Wait()
-	})
-	return ln.Addr().String()
-}
-
 // relay stands between a client and a server. It hands each answer of the
 // server's to alter, which may change it in place; false hangs up instead.
 func relay(t *testing.T, to string, alter func(code uint16, payload []byte) bool) string {
 	t.Helper()
-	return serveConns(t, func(client net.Conn) {
+	return prototest.ListenAndCut(t, func(client net.Conn) {
 		srv, err := new(net.Dialer).DialContext(t.Context(), "tcp", to)
 		if err != nil {
 			t.Error(err)
@@ -249,7 +215,7 @@ func TestSendExitCodes(t *testing.T) {
 
 func silentServer(t *testing.T) string {
 	t.Helper()
-	return serveConns(t, func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) })
+	return prototest.ListenAndCut(t, func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) })
 }
 
 func closedPort(t *testing.T) string {
@@ -352,7 +318,7 @@ func TestSendStoredThoughAnswerWasLost(t *testing.T) {
 // TestSendStopped ends the program's context as a signal does.
 func TestSendStopped(t *testing.T) {
 	ctx, stop := context.WithCancelCause(t.Context())
-	address := serveConns(t, func(conn net.Conn) {
+	address := prototest.ListenAndCut(t, func(conn net.Conn) {
 		stop(errStopped)
 		_, _ = io.Copy(io.Discard, conn)
 	})
