@@ -5,9 +5,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"net"
 	"sync"
-	"time"
 )
 
 // A clientV3 is a [Client] that speaks version 3. It registers once, under its
@@ -22,10 +20,7 @@ type clientV3 struct {
 	// buffers are those of packets on their way out, *[]byte; readers those of
 	// sources, *bufio.Reader.
 	buffers, readers sync.Pool
-
-	mu     sync.Mutex
-	idle   []*lineV3 // guarded by mu; the one used last is at the end
-	closed bool      // guarded by mu
+	idle             *idleLines[*lineV3]
 }
 
 // self is what a client knows of itself. Whoever holds the value in its lock
@@ -36,12 +31,12 @@ type self struct {
 }
 
 func newClientV3(cfg ClientConfig, to destinationV3) *clientV3 {
-	cfg.IdleConns = cmp.Or(cfg.IdleConns, to.parallel())
 	return &clientV3{
 		cfg:     cfg,
 		to:      to,
 		turns:   make(chan struct{}, to.parallel()),
 		me:      self{lock: make(chan struct{}, 1)},
+		idle:    newIdleLines[*lineV3](cmp.Or(cfg.IdleConns, to.parallel()), cfg.KeepAlive),
 		readers: sync.Pool{New: func() any { return bufio.NewReaderSize(nil, readAhead) }},
 	}
 }
@@ -70,7 +65,8 @@ func (c *clientV3) send(ctx context.Context, o Offer, src Source, w Watcher) (Re
 // is made.
 func (c *clientV3) deliver(ctx context.Context, d *deliveryV3) (Receipt, error) {
 	d.phase(PhaseConnecting)
-	if l := c.take(); l != nil {
+	if l, ok := c.idle.take(); ok {
+		l.answered = false
 		r, err := c.deliverOn(ctx, l, d)
 		if err == nil || l.answered || decided(err) || ctx.Err() != nil {
 			return r, err
@@ -85,11 +81,8 @@ func (c *clientV3) deliver(ctx context.Context, d *deliveryV3) (Receipt, error) 
 }
 
 func (c *clientV3) connect(ctx context.Context) (*lineV3, error) {
-	c.mu.Lock()
-	closed := c.closed
-	c.mu.Unlock()
-	if closed {
-		return nil, fmt.Errorf("client is closed: %w", net.ErrClosed)
+	if err := c.idle.open(); err != nil {
+		return nil, err
 	}
 	dialing, cancel := context.WithTimeout(ctx, c.cfg.DialTimeout)
 	defer cancel()
@@ -119,68 +112,10 @@ func (c *clientV3) deliverOn(ctx context.Context, l *lineV3, d *deliveryV3) (Rec
 	return r, err
 }
 
-// take returns the kept connection that was used last, or nil.
-func (c *clientV3) take() *lineV3 {
-	for {
-		c.mu.Lock()
-		if len(c.idle) == 0 {
-			c.mu.Unlock()
-			return nil
-		}
-		last := len(c.idle) - 1
-		l := c.idle[last]
-		c.idle[last] = nil
-		c.idle = c.idle[:last]
-		l.expiry.Stop()
-		c.mu.Unlock()
-		if l.quiet() {
-			l.answered = false
-			return l
-		}
-		l.close()
-	}
-}
-
 // keep takes l for the next file, if the server takes several in a connection.
-func (c *clientV3) keep(l *lineV3) bool {
-	if !c.to.copes() || !l.reusable {
-		return false
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed || len(c.idle) >= c.cfg.IdleConns {
-		return false
-	}
-	l.rest()
-	l.expiry = time.AfterFunc(c.cfg.KeepAlive, func() { c.expire(l) })
-	c.idle = append(c.idle, l)
-	return true
-}
-
-func (c *clientV3) expire(l *lineV3) {
-	c.mu.Lock()
-	var kept []*lineV3
-	for _, other := range c.idle {
-		if other != l {
-			kept = append(kept, other)
-		}
-	}
-	ours := len(kept) < len(c.idle)
-	c.idle = kept
-	c.mu.Unlock()
-	if ours { // else it was taken at this moment
-		l.close()
-	}
-}
+func (c *clientV3) keep(l *lineV3) bool { return c.to.copes() && l.reusable && c.idle.keep(l) }
 
 func (c *clientV3) close() error {
-	c.mu.Lock()
-	idle := c.idle
-	c.idle, c.closed = nil, true
-	c.mu.Unlock()
-	for _, l := range idle {
-		l.expiry.Stop()
-		l.close()
-	}
+	c.idle.close()
 	return nil
 }

@@ -36,11 +36,10 @@ type clientV4 struct {
 	prefix int64
 
 	joint flight // making the connection that small files share
+	idle  *idleLines[*lineV4]
 
 	mu     sync.Mutex // guards what follows
-	closed bool
-	idle   []*lineV4 // the one used last is at the end
-	shared *sharedV4 // nil: there is none
+	shared *sharedV4  // nil: there is none
 	sums   map[sumKey]*Summer
 	order  []sumKey // of sums, the oldest first
 }
@@ -59,6 +58,7 @@ func newClientV4(cfg ClientConfig, to destinationV4) *clientV4 {
 		to:    to,
 		turns: make(chan struct{}, to.parallel()),
 		large: make(chan struct{}, largeV4),
+		idle:  newIdleLines[*lineV4](cfg.IdleConns, cfg.KeepAlive),
 		sums:  map[sumKey]*Summer{},
 		newKey: func() (*rsa.PrivateKey, error) {
 			return rsa.GenerateKey(rand.Reader, v4.KeyBits)
@@ -110,80 +110,22 @@ func (c *clientV4) sendAs(ctx context.Context, o Offer, src Source, w Watcher, s
 	return d.sendLarge(ctx)
 }
 
-// take returns the kept connection that was used last, or nil.
-func (c *clientV4) take() *lineV4 {
-	for {
-		c.mu.Lock()
-		if len(c.idle) == 0 {
-			c.mu.Unlock()
-			return nil
-		}
-		last := len(c.idle) - 1
-		l := c.idle[last]
-		c.idle[last] = nil
-		c.idle = c.idle[:last]
-		l.expiry.Stop()
-		c.mu.Unlock()
-		if l.quiet() {
-			l.answered = false
-			return l
-		}
-		l.close()
-	}
-}
-
 // keep takes l for the next file.
-func (c *clientV4) keep(l *lineV4) bool {
-	if !l.reusable {
-		return false
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed || len(c.idle) >= c.cfg.IdleConns {
-		return false
-	}
-	l.frames.socket.settle()
-	l.expiry = time.AfterFunc(c.cfg.KeepAlive, func() { c.expire(l) })
-	c.idle = append(c.idle, l)
-	return true
-}
-
-func (c *clientV4) expire(l *lineV4) {
-	c.mu.Lock()
-	var kept []*lineV4
-	for _, other := range c.idle {
-		if other != l {
-			kept = append(kept, other)
-		}
-	}
-	ours := len(kept) < len(c.idle)
-	c.idle = kept
-	c.mu.Unlock()
-	if ours { // else it was taken at this moment
-		l.close()
-	}
-}
+func (c *clientV4) keep(l *lineV4) bool { return l.reusable && c.idle.keep(l) }
 
 // open makes a connection, unless the client is closed.
 func (c *clientV4) open(ctx context.Context) (*lineV4, error) {
-	c.mu.Lock()
-	closed := c.closed
-	c.mu.Unlock()
-	if closed {
-		return nil, fmt.Errorf("client is closed: %w", net.ErrClosed)
+	if err := c.idle.open(); err != nil {
+		return nil, err
 	}
 	return c.connect(ctx)
 }
 
 func (c *clientV4) close() error {
+	c.idle.close()
 	c.mu.Lock()
-	idle, shared := c.idle, c.shared
-	c.idle, c.closed = nil, true
+	shared := c.shared
 	c.mu.Unlock()
-	for _, l := range idle {
-		l.expiry.Stop()
-		l.close()
-	}
 	if shared != nil {
 		shared.retire()
 	}

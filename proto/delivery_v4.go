@@ -128,7 +128,8 @@ func (d *deliveryV4) attempts(ctx context.Context) (Receipt, error) {
 
 func (d *deliveryV4) attempt(ctx context.Context) (Receipt, error) {
 	d.phase(PhaseConnecting)
-	if l := d.client.take(); l != nil {
+	if l, ok := d.client.idle.take(); ok {
+		l.answered = false
 		r, err := d.over(ctx, l)
 		if err == nil || l.answered || decided(err) || ctx.Err() != nil {
 			return r, err

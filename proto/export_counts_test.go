@@ -6,8 +6,8 @@ func FilesSent(c *Client, n uint64) (connections int) {
 	v := c.version.(*clientV4)
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	for _, l := range v.idle {
-		l.number = n
+	for _, r := range v.idle.resting {
+		r.line.number = n
 		connections++
 	}
 	if v.shared != nil {
@@ -27,5 +27,5 @@ func LastNumbers(c *Client) (small, large uint64) {
 	defer v.mu.Unlock()
 	v.shared.mu.Lock()
 	defer v.shared.mu.Unlock()
-	return v.shared.number, v.idle[len(v.idle)-1].number
+	return v.shared.number, v.idle.resting[len(v.idle.resting)-1].line.number
 }

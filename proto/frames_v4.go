@@ -43,14 +43,14 @@ const mostOut = 256 << 10
 // newServerFrames are those of a server's connection. Nothing has been read or
 // written yet: see greet.
 func newServerFrames(conn net.Conn, idle time.Duration, cfg *tls.Config) *framesV4 {
-	s := &socketV4{Conn: conn, idle: idle}
+	s := &socketV4{Conn: conn, pacing: pacing{idle: idle}}
 	return &framesV4{socket: s, tls: tls.Server(s, cfg), theirs: fromClientV4}
 }
 
 // newClientFrames are those of a client's connection. Its reads wait for as
 // long as nothing is expected: see [socketV4.expect].
 func newClientFrames(conn net.Conn, idle time.Duration, cfg *tls.Config) *framesV4 {
-	s := &socketV4{Conn: conn, idle: idle, patient: true, start: time.Now()}
+	s := &socketV4{Conn: conn, pacing: pacing{idle: idle}, patient: true, start: time.Now()}
 	return &framesV4{socket: s, tls: tls.Client(s, cfg), theirs: fromServerV4}
 }
 

@@ -39,7 +39,6 @@ type lineV3 struct {
 	key      v3.Key
 	answered bool // the server said something since the line was taken
 	reusable bool // the conversation stands between two files
-	expiry   *time.Timer
 }
 
 // An answerV3 is a response of the server, or several 1604 that came together.

@@ -31,7 +31,6 @@ type lineV4 struct {
 	number   uint64
 	answered bool // the server said something since the line was taken
 	reusable bool // the conversation stands between two files
-	expiry   *time.Timer
 
 	answers chan answerV4 // closed by the reader when it ends
 	failure error         // why it ended; set before
@@ -138,6 +137,9 @@ func (l *lineV4) close() {
 	l.hangUp()
 	l.ends.Wait()
 }
+
+// rest makes the line wait for the next file without owing anything.
+func (l *lineV4) rest() { l.frames.socket.settle() }
 
 // quiet reports whether nothing came while the line rested: no end, no word.
 func (l *lineV4) quiet() bool {

@@ -72,7 +72,7 @@ func newID() ClientID {
 
 func acceptV3(ctx context.Context, conn net.Conn, cfg SessionConfig, key v3.Key, newID func() ClientID) (Session, error) {
 	s := &sessionV3{
-		wire:  wire{conn: conn, idle: cmp.Or(cfg.IdleTimeout, 30*time.Second), in: make([]byte, firstBuffer)},
+		wire:  wire{conn: conn, pacing: pacing{idle: cmp.Or(cfg.IdleTimeout, 30*time.Second)}, in: make([]byte, firstBuffer)},
 		cfg:   cfg,
 		key:   key,
 		newID: newID,

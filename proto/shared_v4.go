@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"sync"
 	"time"
 
@@ -54,12 +53,12 @@ var errRested = errors.New("the connection had ended before")
 // none.
 func (c *clientV4) sharedLine(ctx context.Context, d *deliveryV4) (*sharedV4, error) {
 	for {
-		c.mu.Lock()
-		s, closed := c.shared, c.closed
-		c.mu.Unlock()
-		if closed {
-			return nil, fmt.Errorf("client is closed: %w", net.ErrClosed)
+		if err := c.idle.open(); err != nil {
+			return nil, err
 		}
+		c.mu.Lock()
+		s := c.shared
+		c.mu.Unlock()
 		if s != nil && s.open() {
 			return s, nil
 		}
@@ -84,16 +83,15 @@ func (c *clientV4) share(ctx context.Context) error {
 	}
 	s = newShared(c, l)
 	c.mu.Lock()
-	closed := c.closed
-	if !closed {
+	err = c.idle.open() // close asks for what is shared after it has closed that
+	if err == nil {
 		c.shared = s
 	}
 	c.mu.Unlock()
-	if closed {
+	if err != nil {
 		s.retire()
-		return fmt.Errorf("client is closed: %w", net.ErrClosed)
 	}
-	return nil
+	return err
 }
 
 func newShared(c *clientV4, l *lineV4) *sharedV4 {
@@ -227,9 +225,7 @@ func (s *sharedV4) settle(number uint64) {
 
 // patience is how long a connection is kept that nothing is on its way over.
 func (c *clientV4) patience() time.Duration {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed || c.cfg.IdleConns < 0 {
+	if c.idle.open() != nil || c.cfg.IdleConns < 0 {
 		return 0
 	}
 	return c.cfg.KeepAlive

@@ -17,7 +17,7 @@ import (
 // few writes, and reads far ahead while much comes.
 type socketV4 struct {
 	net.Conn
-	idle time.Duration // the longest wait for one read or write, and for the rest of one message
+	pacing
 
 	// Of a client: reads wait for as long as nothing is expected.
 	patient bool
@@ -29,15 +29,11 @@ type socketV4 struct {
 	excused func() bool
 
 	// Of the goroutine that reads.
-	resting bool      // between two files
-	came    bool      // something has come
-	much    bool      // as much came at once as could
-	in      []byte    // read ahead while much comes; else nil
-	r, w    int       // in[r:w] is unread
-	rest    time.Time // when the message begun has to be there; zero: not begun
-	rate    int64     // bytes a second at which a file has to come; 0: no file
-	spent   time.Duration
-	spare   time.Duration
+	resting bool   // between two files
+	came    bool   // something has come
+	much    bool   // as much came at once as could
+	in      []byte // read ahead while much comes; else nil
+	r, w    int    // in[r:w] is unread
 
 	// TLS writes by itself at times, while somebody reads.
 	writing sync.Mutex
@@ -79,20 +75,13 @@ func (s *socketV4) under(ctx context.Context) (release func()) {
 	s.mu.Lock()
 	s.ended = false
 	s.mu.Unlock()
-	done := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(done)
+	return atEnd(ctx, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.ended = true
 		_ = s.Conn.SetReadDeadline(longAgo)
 		_ = s.Conn.SetWriteDeadline(time.Now().Add(s.lastWords()))
 	})
-	return func() {
-		if !stop() {
-			<-done
-		}
-	}
 }
 
 func (s *socketV4) lastWords() time.Duration { return min(s.idle, lastWords) }
@@ -117,7 +106,7 @@ func (s *socketV4) drain(most int, d time.Duration) {
 	room := getBuffer(bufferSizes[0])
 	defer putBuffer(room)
 	for most > 0 {
-		s.rest = time.Time{}
+		s.begin()
 		n, err := s.wait(room[:cap(room)])
 		if err != nil {
 			return
@@ -133,14 +122,6 @@ func (s *socketV4) within(until time.Time) {
 	defer s.mu.Unlock()
 	s.until, s.ended = until, false
 }
-
-// begin begins a message: waiting for it is one thing, and its coming to an
-// end another, so that a byte now and then does not hold the connection.
-func (s *socketV4) begin() { s.rest = time.Time{} }
-
-// pace begins a file, which has to come at least at that rate, averaged over
-// idle. Time that the peer is not waited for does not count. 0 ends it.
-func (s *socketV4) pace(rate int64) { s.rate, s.spent, s.spare = rate, 0, s.idle }
 
 // expect begins the wait for a word of the server, or begins it anew; with
 // settle nothing is waited for any more. Both are safe beside a Read.
@@ -219,22 +200,6 @@ func (s *socketV4) waits() bool {
 	return !bounded && s.resting && s.rest.IsZero() && s.excused != nil && s.excused()
 }
 
-// count notes n bytes that were waited for since start.
-func (s *socketV4) count(start time.Time, n int) {
-	if s.rate <= 0 && !s.rest.IsZero() {
-		return
-	}
-	now := time.Now()
-	if s.rest.IsZero() {
-		s.rest = now.Add(s.idle)
-	}
-	if s.rate > 0 {
-		s.spent += now.Sub(start)
-		s.spare += time.Duration(n) * time.Second / time.Duration(s.rate)
-		s.spare = min(s.spare, s.spent+s.idle)
-	}
-}
-
 // setRead sets the deadline of a read that begins now. It reports whether the
 // context goes on. Where setting one fails, the connection has ended, and the
 // read that follows says how.
@@ -250,23 +215,13 @@ func (s *socketV4) setRead(now time.Time) bool {
 
 // deadline is that of a read which begins now. The caller holds mu.
 func (s *socketV4) deadline(now time.Time) time.Time {
-	t := now.Add(s.idle)
-	if s.patient {
-		if due := s.due.Load(); due != 0 {
-			t = s.start.Add(time.Duration(due))
-		}
-		return t
+	if !s.patient {
+		return s.pacing.deadline(now, s.until)
 	}
-	if !s.rest.IsZero() && s.rest.Before(t) {
-		t = s.rest
+	if due := s.due.Load(); due != 0 {
+		return s.start.Add(time.Duration(due))
 	}
-	if !s.until.IsZero() && s.until.Before(t) {
-		t = s.until
-	}
-	if s.rate > 0 && s.spare-s.spent < t.Sub(now) {
-		t = now.Add(s.spare - s.spent)
-	}
-	return t
+	return now.Add(s.idle)
 }
 
 // cork gathers what is written next, of about that size, until uncork. One

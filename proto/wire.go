@@ -14,18 +14,14 @@ import (
 // waits until the peer is waited for, and every read and write has a deadline.
 // It is used by one goroutine.
 type wire struct {
+	pacing
 	conn net.Conn
-	idle time.Duration // the longest wait for one read or write, and for the rest of one message
 
 	in   []byte // the buffer; in[r:w] is unread
 	r, w int
 	out  []byte // to be written before the next wait
 
 	until time.Time // no read may last longer; zero: nothing but idle bounds it
-	rest  time.Time // when the message begun has to be there; zero: not begun
-	// A file has to come at a rate: time spent waiting, and how much is allowed.
-	rate         int64 // bytes a second; 0: no file
-	spent, spare time.Duration
 
 	mu    sync.Mutex
 	ended bool // guarded by mu; the context has: deadlines stay in the past
@@ -38,13 +34,21 @@ func (c *wire) under(ctx context.Context) (release func()) {
 	c.mu.Lock()
 	c.ended = false
 	c.mu.Unlock()
-	done := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(done)
+	return atEnd(ctx, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.ended = true
 		_ = c.conn.SetDeadline(longAgo)
+	})
+}
+
+// atEnd calls f when ctx ends, until release is called, which waits for an f
+// that has begun.
+func atEnd(ctx context.Context, f func()) (release func()) {
+	done := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(done)
+		f()
 	})
 	return func() {
 		if !stop() {
@@ -65,14 +69,6 @@ func (c *wire) set(deadline func(time.Time) error, t time.Time) error {
 	_ = deadline(t)
 	return nil
 }
-
-// begin begins a message: waiting for it is one thing, and its coming to an
-// end another, so that a byte now and then does not hold the connection.
-func (c *wire) begin() { c.rest = time.Time{} }
-
-// pace begins a file, which has to come at least at that rate, averaged over
-// idle. Time that the peer is not waited for does not count. 0 ends it.
-func (c *wire) pace(rate int64) { c.rate, c.spent, c.spare = rate, 0, c.idle }
 
 // peek returns the next n bytes without taking them. io.EOF means that there
 // were none; they are valid until the next call.
@@ -109,22 +105,12 @@ func (c *wire) fill() error {
 	}
 	c.compact()
 	start := time.Now()
-	if err := c.set(c.conn.SetReadDeadline, c.deadline(start)); err != nil {
+	if err := c.set(c.conn.SetReadDeadline, c.deadline(start, c.until)); err != nil {
 		return err
 	}
 	n, err := c.conn.Read(c.in[c.w:])
 	c.w += n
-	if c.rate > 0 || c.rest.IsZero() {
-		now := time.Now()
-		if c.rest.IsZero() {
-			c.rest = now.Add(c.idle)
-		}
-		if c.rate > 0 {
-			c.spent += now.Sub(start)
-			c.spare += time.Duration(n) * time.Second / time.Duration(c.rate)
-			c.spare = min(c.spare, c.spent+c.idle)
-		}
-	}
+	c.count(start, n)
 	if n > 0 {
 		return nil
 	}
@@ -132,21 +118,6 @@ func (c *wire) fill() error {
 		err = io.ErrNoProgress
 	}
 	return err
-}
-
-// deadline is that of a read which begins now.
-func (c *wire) deadline(now time.Time) time.Time {
-	t := now.Add(c.idle)
-	if !c.rest.IsZero() && c.rest.Before(t) {
-		t = c.rest
-	}
-	if !c.until.IsZero() && c.until.Before(t) {
-		t = c.until
-	}
-	if c.rate > 0 && c.spare-c.spent < t.Sub(now) {
-		t = now.Add(c.spare - c.spent)
-	}
-	return t
 }
 
 // compact makes room in the buffer.
