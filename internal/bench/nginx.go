@@ -63,7 +63,10 @@ func startNginx(ctx context.Context, dir string) (*nginx, error) {
 	if err := n.cmd.Start(); err != nil {
 		return nil, err
 	}
-	return n, errors.Join(waitPort(ctx, port))
+	if err := waitPort(ctx, port); err != nil {
+		return nil, errors.Join(err, n.stop())
+	}
+	return n, nil
 }
 
 func (n *nginx) stored(name string) string { return filepath.Join(n.dir, "files", name) }

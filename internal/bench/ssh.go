@@ -97,7 +97,7 @@ func (s *sshServer) scp(flag, source, as string) []string {
 	return append(command, source, s.user+"@127.0.0.1:"+s.stored(as))
 }
 
-func (s *sshServer) rsync(_ context.Context, folder string) []string {
+func (s *sshServer) rsync(folder string) []string {
 	return []string{"rsync", "-a", "--fsync", "-e", "ssh -p " + s.port + " " + strings.Join(s.options(), " "),
 		folder, s.user + "@127.0.0.1:" + s.stored("") + "/"}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +10,7 @@ import (
 
 // benchV3 sends one file over version 3, from the gateway's spool.
 func benchV3(ctx context.Context, dir, binary string, o options) (err error) {
-	size := cmpOr(o.size, 256_000_000)
+	size := cmp.Or(o.size, 256_000_000)
 	source := filepath.Join(dir, "source.bin")
 	if err := writeRandom(source, size); err != nil {
 		return err

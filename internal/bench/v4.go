@@ -18,8 +18,6 @@ import (
 
 const gib = 1 << 30
 
-func cmpOr(a, b int64) int64 { return cmp.Or(a, b) }
-
 // nativeServer is a ferry server, and a client that has registered there.
 type nativeServer struct {
 	cmd    *exec.Cmd
@@ -57,6 +55,22 @@ func startNative(ctx context.Context, binary, dir string) (s *nativeServer, err 
 
 func (s *nativeServer) stop() error { return end(s.cmd) }
 
+// startBoth starts what is measured and what it is measured beside.
+func startBoth(ctx context.Context, binary, dir string) (native *nativeServer, ssh *sshServer, stop func() error, err error) {
+	if native, err = startNative(ctx, binary, dir); err != nil {
+		return nil, nil, nil, err
+	}
+	if ssh, err = startSSHD(ctx, filepath.Join(dir, "ssh")); err != nil {
+		return nil, nil, nil, errors.Join(err, native.stop())
+	}
+	return native, ssh, func() error { return errors.Join(ssh.stop(), native.stop()) }, nil
+}
+
+// stored is where a file of the client lies.
+func (s *nativeServer) stored(name string) string {
+	return filepath.Join(s.data, "files", "bench", name)
+}
+
 // send runs ferry send once, in a folder.
 func (s *nativeServer) send(ctx context.Context, folder string, args ...string) (cost, error) {
 	cmd := exec.CommandContext(ctx, s.binary, append(append([]string{}, s.args...), args...)...)
@@ -93,21 +107,16 @@ func cpusOf(pids []int) (sum time.Duration) {
 
 // benchLarge sends one file of 1 GiB.
 func benchLarge(ctx context.Context, dir, binary string, o options) (err error) {
-	size := cmpOr(o.size, gib)
+	size := cmp.Or(o.size, gib)
 	source := filepath.Join(dir, "source.bin")
 	if err := writeRandom(source, size); err != nil {
 		return err
 	}
-	native, err := startNative(ctx, binary, dir)
+	native, ssh, stop, err := startBoth(ctx, binary, dir)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, native.stop()) }()
-	ssh, err := startSSHD(ctx, filepath.Join(dir, "ssh"))
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, ssh.stop()) }()
+	defer func() { err = errors.Join(err, stop()) }()
 	web, err := startNginx(ctx, filepath.Join(dir, "nginx"))
 	if err != nil {
 		return err
@@ -132,7 +141,7 @@ func benchLarge(ctx context.Context, dir, binary string, o options) (err error) 
 			deliver: func(ctx context.Context, name string) (cost, error) {
 				return native.send(ctx, "", "--as", name, source)
 			},
-		}, func(name string) string { return filepath.Join(native.data, "files", "bench", name) }),
+		}, native.stored),
 		fresh(ssh.copies("scp, default cipher, no fsync", "scp", source), ssh.stored),
 		fresh(contestant{
 			name: "curl PUT to nginx, TLS 1.3, no fsync", short: "nginx",
@@ -170,16 +179,11 @@ func warm(path string) error {
 
 // benchSmall sends a folder with many small files, into a fresh folder each time.
 func benchSmall(ctx context.Context, dir, binary string, o options) (err error) {
-	native, err := startNative(ctx, binary, dir)
+	native, ssh, stop, err := startBoth(ctx, binary, dir)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, native.stop()) }()
-	ssh, err := startSSHD(ctx, filepath.Join(dir, "ssh"))
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, ssh.stop()) }()
+	defer func() { err = errors.Join(err, stop()) }()
 	const each = 4 << 10
 	from := filepath.Join(dir, "from")
 	now := filepath.Join(from, "files")
@@ -215,12 +219,12 @@ func benchSmall(ctx context.Context, dir, binary string, o options) (err error) 
 	contestants := []contestant{
 		named(contestant{name: "ferry send --recursive, version 4, each durable", short: "ferry", deliver: func(ctx context.Context, name string) (cost, error) {
 			return native.send(ctx, from, "--recursive", name)
-		}}, func(name string) string { return filepath.Join(native.data, "files", "bench", name) }),
+		}}, native.stored),
 		named(contestant{name: "scp -r, no fsync", short: "scp", deliver: func(ctx context.Context, name string) (cost, error) {
 			return ssh.run(ctx, ssh.scp("-r", filepath.Join(from, name), ""))
 		}}, ssh.stored),
 		named(contestant{name: "rsync --fsync over ssh", short: "rsync", deliver: func(ctx context.Context, name string) (cost, error) {
-			return ssh.run(ctx, ssh.rsync(ctx, filepath.Join(from, name)))
+			return ssh.run(ctx, ssh.rsync(filepath.Join(from, name)))
 		}}, ssh.stored),
 	}
 	costs, err := turns(ctx, o.rounds, contestants)
@@ -239,7 +243,7 @@ func benchScale(ctx context.Context, dir, binary string, o options) (err error) 
 	}
 	defer func() { err = errors.Join(err, native.stop()) }()
 	var contestants []contestant
-	size := cmpOr(o.size, gib)
+	size := cmp.Or(o.size, gib)
 	peaks := map[string]int64{}
 	for _, times := range []int64{4, 1} {
 		source := filepath.Join(dir, fmt.Sprintf("source-%d.bin", times))
@@ -258,7 +262,7 @@ func benchScale(ctx context.Context, dir, binary string, o options) (err error) 
 				server, err2 := peakNow(native.cmd.Process.Pid)
 				peaks[short+", ferry send"] = max(peaks[short+", ferry send"], took.peak)
 				peaks[short+", ferry server"] = max(peaks[short+", ferry server"], server)
-				stored := filepath.Join(native.data, "files", "bench", as)
+				stored := native.stored(as)
 				return took, errors.Join(err, err2, checkStored(stored, times*size), os.Truncate(stored, 0))
 			},
 		})
