@@ -87,7 +87,7 @@ func judge(a attempt, err error, jitter float64) outcome {
 	case errors.Is(err, proto.ErrExists):
 		return outcome{kind: exists}
 	}
-	o := outcome{lastError: words(a, err), notStored: a.matched && notKept(err)}
+	o := outcome{lastError: words(a, err), notStored: a.matched && proto.NotStored(err)}
 	switch {
 	case a.cancelled || errors.Is(err, errCancelled):
 		o.kind, o.lastError = cancelled, ""
@@ -119,16 +119,6 @@ func leastDelay(err error) (d time.Duration) {
 		d = max(d, operatorDelay)
 	}
 	return d
-}
-
-// notKept reports whether the destination said that it did not keep the file.
-// One that only ends the session says nothing of what was sent in it.
-func notKept(err error) bool {
-	if isAny(err, proto.ErrStopping, proto.ErrRevoked, proto.ErrUnauthorized) {
-		return false
-	}
-	_, refused := errors.AsType[*proto.RefusedError](err)
-	return refused || isAny(err, proto.ErrRefused, proto.ErrChecksum)
 }
 
 // existing decides what it means that the destination has a file of the name.
@@ -182,7 +172,7 @@ func isOurs(err error) bool {
 // and what to do.
 func words(a attempt, err error) string {
 	s := reason(err)
-	if a.matched && !notKept(err) {
+	if a.matched && !proto.NotStored(err) {
 		s += ". All had been sent before that, so the destination may hold the file; the next attempt finds out"
 	}
 	return s

@@ -111,3 +111,16 @@ func Permanent(err error) bool {
 	return errors.Is(err, ErrName) || errors.Is(err, ErrTooLarge) ||
 		errors.Is(err, ErrExists) || errors.Is(err, ErrSource)
 }
+
+// NotStored reports whether the error of a Send says that the server did not
+// keep the file, although Watcher.Matched was called. One that only ends the
+// session says nothing of what was sent in it.
+func NotStored(err error) bool {
+	for _, ends := range []error{ErrStopping, ErrRevoked, ErrUnauthorized} {
+		if errors.Is(err, ends) {
+			return false
+		}
+	}
+	_, refused := errors.AsType[*RefusedError](err)
+	return refused || errors.Is(err, ErrRefused) || errors.Is(err, ErrChecksum)
+}

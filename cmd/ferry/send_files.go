@@ -257,7 +257,7 @@ func (t *transfer) exists(ctx context.Context, err error) {
 // again reports whether another attempt follows, after a pause. Otherwise it
 // has said why not.
 func (t *transfer) again(ctx context.Context, err error) bool {
-	t.matched = t.matched && !refused(err)
+	t.matched = t.matched && !proto.NotStored(err)
 	t.connected = t.connected || !unreached(err)
 	f := explain(t.src.judge(inner(err)), t.connected)
 	if f.retry && t.o.Attempts <= t.retries {
@@ -279,18 +279,6 @@ func (t *transfer) again(ctx context.Context, err error) bool {
 	}
 	t.o.fail(f)
 	return false
-}
-
-// refused reports whether the server said that it did not keep the file. A
-// reason that ends the session says nothing of what was sent in it.
-func refused(err error) bool {
-	for _, ends := range []error{proto.ErrStopping, proto.ErrRevoked, proto.ErrUnauthorized} {
-		if errors.Is(err, ends) {
-			return false
-		}
-	}
-	_, typed := errors.AsType[*proto.RefusedError](err)
-	return typed || errors.Is(err, proto.ErrRefused) || errors.Is(err, proto.ErrChecksum)
 }
 
 // inner leaves away where the file was sent to, which the user has said.
