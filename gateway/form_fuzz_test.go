@@ -43,7 +43,7 @@ func plain() naming {
 	if err != nil {
 		panic(err)
 	}
-	return namingFor(to.CheckName)
+	return namingFor(to.ParseName)
 }
 
 func collect(form []byte) (*collected, error) {

@@ -4,41 +4,22 @@ import (
 	"fmt"
 	"strings"
 
-	"golang.org/x/text/unicode/norm"
-
 	"ferry/proto"
 )
 
 // naming makes names of what requests give, as the destination takes them.
 type naming struct {
-	check   func(proto.FileName) error
+	// stored is a name that a request gives a file at the destination. Errors are
+	// proto.ErrName.
+	stored  func(given string) (proto.FileName, error)
 	folders bool // names may have folders
-	nfc     bool // names have to be in NFC, and are brought to it
 }
 
-// namingFor finds out from check, a destination's, what it takes.
-func namingFor(check func(proto.FileName) error) naming {
-	takes := func(s string) bool {
-		name, err := proto.ParseFileName(s)
-		return err == nil && check(name) == nil
-	}
-	return naming{check: check, folders: takes("a/b"), nfc: !takes("e\u0301")}
-}
-
-// stored is a name that a request gives a file at the destination. Errors are
-// proto.ErrName.
-func (n naming) stored(given string) (proto.FileName, error) {
-	if n.nfc {
-		given = norm.NFC.String(given)
-	}
-	name, err := proto.ParseFileName(given)
-	if err == nil {
-		err = n.check(name)
-	}
-	if err != nil {
-		return proto.FileName{}, err
-	}
-	return name, nil
+// namingFor has parse, a destination's, make names, and finds out from it whether
+// they may have folders.
+func namingFor(parse func(string) (proto.FileName, error)) naming {
+	_, err := parse("a/b")
+	return naming{stored: parse, folders: err == nil}
 }
 
 // file is what a file is called where it comes from. Where it lay there means

@@ -37,7 +37,7 @@ func TestNaming(t *testing.T) {
 		{"v4://h", "\xff", "", ""},
 		{"v4://h", "", "", ""},
 	} {
-		n := namingFor(destination(t, c.to).CheckName)
+		n := namingFor(destination(t, c.to).ParseName)
 		for way, parse := range map[string]struct {
 			from func(string) (proto.FileName, error)
 			want string

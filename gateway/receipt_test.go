@@ -265,7 +265,7 @@ func (f *fakeAPI) delivered(t *testing.T, name, envelope string) Upload {
 }
 
 func TestGetReceipt(t *testing.T) {
-	s := newFakeAPI(t, func(a *httpAPI, _ *fakeCore) { a.names = namingFor(destination(t, "v4://h").CheckName) })
+	s := newFakeAPI(t, func(a *httpAPI, _ *fakeCore) { a.names = namingFor(destination(t, "v4://h").ParseName) })
 	want := anEnvelope(t)
 	for name, filename := range map[string]string{
 		"app.tar.gz":          `attachment; filename=app.tar.gz.receipt.json`,

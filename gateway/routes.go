@@ -75,7 +75,7 @@ func (g *Gateway) Handler() http.Handler {
 
 func (g *Gateway) httpAPI() *httpAPI {
 	receive := func(ctx context.Context) receiver { return g.receive(ctx) }
-	a := newHTTPAPI(g, receive, g.cfg.To.MaxSize(), namingFor(g.cfg.To.CheckName))
+	a := newHTTPAPI(g, receive, g.cfg.To.MaxSize(), namingFor(g.cfg.To.ParseName))
 	a.version, a.log = g.cfg.Version, g.log
 	return a
 }

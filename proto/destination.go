@@ -44,6 +44,8 @@ type destinationVersion interface {
 	query() string
 	maxSize() int64
 	parallel() int
+	// normal brings a name to the form that the version wants.
+	normal(name string) string
 	checkName(name FileName) error
 	newClient(cfg ClientConfig) clientVersion
 }
@@ -187,6 +189,19 @@ func (d Destination) CheckName(name FileName) error {
 		return fmt.Errorf("file %w: it is empty", ErrName)
 	}
 	return d.version.checkName(name)
+}
+
+// ParseName is [ParseFileName] and [Destination.CheckName] for a name in whatever
+// form somebody has it: for version 4 it is brought to NFC.
+func (d Destination) ParseName(s string) (FileName, error) {
+	name, err := ParseFileName(d.version.normal(s))
+	if err == nil {
+		err = d.CheckName(name)
+	}
+	if err != nil {
+		return FileName{}, err
+	}
+	return name, nil
 }
 
 // Parallel is how many files a client may deliver at once: 1 to a server that is

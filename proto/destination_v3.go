@@ -73,6 +73,8 @@ func (d destinationV3) parallel() int {
 // copes reports whether the server takes more than the seed's does.
 func (d destinationV3) copes() bool { return d.window > 1 }
 
+func (d destinationV3) normal(name string) string { return name }
+
 func (d destinationV3) checkName(name FileName) error { return checkPlain(name) }
 
 // checkPlain wants a name that fits the field of version 3, and is no path.

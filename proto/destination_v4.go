@@ -95,6 +95,8 @@ func (d destinationV4) query() string {
 func (d destinationV4) maxSize() int64 { return math.MaxInt64 }
 func (d destinationV4) parallel() int  { return parallelV4 }
 
+func (d destinationV4) normal(name string) string { return norm.NFC.String(name) }
+
 func (d destinationV4) checkName(name FileName) error { return checkNFC(name) }
 
 func checkNFC(name FileName) error {

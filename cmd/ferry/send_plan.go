@@ -11,7 +11,6 @@ import (
 	"strconv"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/text/unicode/norm"
 
 	"ferry/internal/oldclient"
 	"ferry/proto"
@@ -167,7 +166,7 @@ func (s *sendSettings) findFiles(plan *sendPlan, paths []string) error {
 	}
 	if s.recursive && s.as != "" {
 		if top := underTop(s.as); top != "" {
-			if _, err := plan.nameOf(path.Clean(top)); err != nil {
+			if _, err := plan.to.ParseName(path.Clean(top)); err != nil {
 				return fmt.Errorf("--as %q: %w", s.as, err)
 			}
 		}
@@ -178,7 +177,7 @@ func (s *sendSettings) findFiles(plan *sendPlan, paths []string) error {
 			plan.files = append(plan.files, sendFile{path: file, err: err})
 			return nil //nolint:nilerr // it is told when the file's turn comes
 		}
-		name, badName := plan.nameOf(as)
+		name, badName := plan.to.ParseName(as)
 		switch {
 		case badName != nil && s.recursive: // one file of a tree does not keep the others
 			plan.files = append(plan.files, sendFile{path: file, err: badName})
@@ -214,19 +213,6 @@ func (s *sendSettings) findFiles(plan *sendPlan, paths []string) error {
 		return fmt.Errorf("there is no file in %s", printable(paths[0]))
 	}
 	return nil
-}
-
-// nameOf is a name as the destination takes it: version 4 wants NFC, and gets it
-// of a name in whatever form a disk has it.
-func (plan *sendPlan) nameOf(as string) (proto.FileName, error) {
-	if !plan.version.bare {
-		as = norm.NFC.String(as)
-	}
-	name, err := proto.ParseFileName(as)
-	if err == nil {
-		err = plan.to.CheckName(name)
-	}
-	return name, err
 }
 
 // underTop is the name of a folder that is sent; none if it has none of its own.
