@@ -301,21 +301,9 @@ func (v *vouched) receipt(l *lineV4, f Stored, sends int) Receipt {
 	return Receipt{ClientID: l.id, Name: f.Name, Sum: f.Sum, At: time.Now(), Sends: sends, Envelope: v.envelope}
 }
 
-var reasonsV4 = map[v4.Reason]error{
-	v4.ReasonViolation:    ErrProtocol,
-	v4.ReasonName:         ErrName,
-	v4.ReasonTooLarge:     ErrTooLarge,
-	v4.ReasonQuota:        ErrQuota,
-	v4.ReasonNoRoom:       ErrNoRoom,
-	v4.ReasonUnauthorized: ErrUnauthorized,
-	v4.ReasonRevoked:      ErrRevoked,
-	v4.ReasonBusy:         ErrBusy,
-	v4.ReasonStopping:     ErrStopping,
-}
-
 // refusalV4 is the error that a 1607 means.
 func refusalV4(m v4.Refused) *RefusedError {
-	e := &RefusedError{Why: reasonsV4[m.Reason], Words: printable(m.Words), After: time.Duration(m.After) * time.Millisecond}
+	e := &RefusedError{Why: whyV4(m.Reason), Words: printable(m.Words), After: time.Duration(m.After) * time.Millisecond}
 	if m.Reason == v4.ReasonExists {
 		e.Why = &ExistsError{Sum: sumFromV4(m.Exists)}
 	}

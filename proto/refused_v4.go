@@ -29,6 +29,16 @@ var reasons = []struct {
 	{ErrProtocol, v4.ReasonViolation, 0},
 }
 
+// whyV4 is the error that a reason stands for, or nil.
+func whyV4(reason v4.Reason) error {
+	for _, r := range reasons {
+		if r.reason == reason {
+			return r.err
+		}
+	}
+	return nil
+}
+
 // internalAfter is when to come again if something is wrong with the server.
 const internalAfter = 5 * time.Second
 
