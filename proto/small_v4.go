@@ -83,7 +83,7 @@ func (d *deliveryV4) sendContent(ctx context.Context, content []byte, sum Sum) (
 	}
 	m := offerV4(d.offer, &sum)
 	f := &fileV4{
-		payload: append(m.Append(getBuffer(v4.PayloadLimit(v4.CodeFile, 0))), content...),
+		payload: append(m.Append(getBuffer(v4.PayloadLimit(v4.CodeOffer, 0)+len(content))), content...),
 		answer:  make(chan answerV4, 1),
 	}
 	if err := s.post(f); err != nil {
