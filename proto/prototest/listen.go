@@ -11,7 +11,7 @@ import (
 // nothing more is accepted, and what is served is waited for.
 func Listen(t testing.TB, conns *sync.WaitGroup, serve func(conn net.Conn)) (address string) {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
