@@ -19,3 +19,7 @@ func AcceptV3With(key v3.Key, id ClientID) Accept {
 		return acceptV3(ctx, conn, cfg, key, func() ClientID { return id })
 	}
 }
+
+// ReverseBits is what the cksum is made with, and ReverseWords the same without
+// instructions of one processor.
+var ReverseBits, ReverseWords = reverseBits, reverseWords

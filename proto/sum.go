@@ -155,10 +155,9 @@ func SumOf(ctx context.Context, r io.Reader) (Sum, error) {
 	}
 }
 
-// reverseBits sets dst to src with the bits of each byte in the reverse order.
-// They have the same length. Four words a round keep the processor twice as
-// busy as one does.
-func reverseBits(dst, src []byte) {
+// reverseWords is reverseBits without instructions of one processor. Four words a
+// round keep it twice as busy as one does.
+func reverseWords(dst, src []byte) {
 	le := binary.LittleEndian
 	for len(src) >= 32 && len(dst) >= 32 {
 		le.PutUint64(dst, reverseEach(le.Uint64(src)))

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"math/bits"
 	"os/exec"
 	"strings"
 	"testing"
@@ -231,5 +232,26 @@ func BenchmarkCksum(b *testing.B) {
 	b.SetBytes(int64(len(chunk)))
 	for b.Loop() {
 		proto.AddCksum(s, chunk)
+	}
+}
+
+func TestReverseBits(t *testing.T) {
+	src := pattern(400)
+	for _, reverse := range []func(dst, src []byte){proto.ReverseBits, proto.ReverseWords} {
+		for n := range 300 {
+			for _, offset := range []int{0, 1, 31} {
+				got := bytes.Repeat([]byte{0xA5}, n+64)
+				reverse(got[:n], src[offset:offset+n])
+				for i, b := range got {
+					want := byte(0xA5) // nothing behind it is touched
+					if i < n {
+						want = bits.Reverse8(src[offset+i])
+					}
+					if b != want {
+						t.Fatalf("%d bytes from %d: byte %d is %02x, want %02x", n, offset, i, b, want)
+					}
+				}
+			}
+		}
 	}
 }
