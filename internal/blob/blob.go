@@ -62,7 +62,8 @@ type Disk struct {
 	publishing sync.RWMutex
 	owed       bool // a folder was made and could not be made durable; guarded by publishing
 
-	boot string // which boot of the machine this is; "" if it cannot tell
+	boot     string // which boot of the machine this is; "" if it cannot tell
+	dataSync func(*os.File) error
 
 	mu     sync.Mutex
 	spares []string            // names in staging of empty files nobody uses; guarded by mu
@@ -94,7 +95,7 @@ func Open(dir string) (*Disk, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open staging folder: %w", err), files.Close())
 	}
-	return &Disk{files: files, staging: staging, boot: bootID(), keys: map[string]struct{}{}}, nil
+	return &Disk{files: files, staging: staging, boot: bootID(), dataSync: dataSync, keys: map[string]struct{}{}}, nil
 }
 
 func openShelf(path string) (*shelf, error) {

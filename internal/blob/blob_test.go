@@ -306,6 +306,78 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+// A large file is flushed beside what is written to it. Linux reports once what it
+// could not write, and drops it: nobody may take the file for whole after that.
+func TestFlushBesideWriting(t *testing.T) {
+	dir := t.TempDir()
+	d := open(t, dir)
+	broken := errors.New("input/output error")
+	flushes, results := make(chan struct{}, 4), make(chan error, 4)
+	d.SetDataSync(func(f *os.File) error {
+		flushes <- struct{}{}
+		err := <-results
+		return errors.Join(err, f.Sync())
+	})
+	block := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
+	begin := func(key string) *blob.Staged {
+		s, err := d.StageAs(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range blob.FlushEvery/len(block) + 1 { // the last one does not wait for the flush
+			if _, err := s.Write(block); err != nil {
+				t.Fatal(err)
+			}
+		}
+		<-flushes
+		return s
+	}
+
+	s := begin("published")
+	results <- nil
+	if err := s.Publish("f", "good"); err != nil {
+		t.Error(err)
+	}
+	if got, want := len(read(t, d, "f", "good")), blob.FlushEvery+len(block); got != want {
+		t.Errorf("%d bytes were published, want %d", got, want)
+	}
+
+	s = begin("broken")
+	results <- broken
+	for range 2 {
+		if err := s.Publish("f", "bad"); !errors.Is(err, broken) {
+			t.Errorf("publish of what could not be flushed: %v, want %v", err, broken)
+		}
+	}
+	if _, err := s.Write(block); !errors.Is(err, broken) {
+		t.Errorf("write behind it: %v, want %v", err, broken)
+	}
+	if err := s.Keep([]byte("state"), true); !errors.Is(err, broken) {
+		t.Errorf("keep it: %v, want %v", err, broken)
+	}
+	if err := s.Reset(); err != nil {
+		t.Error(err)
+	}
+	if _, err := io.WriteString(s, "again"); err != nil {
+		t.Error(err)
+	}
+	if err := s.Publish("f", "again"); err != nil || read(t, d, "f", "again") != "again" {
+		t.Errorf("publish what was written again: %v", err)
+	}
+
+	s = begin("closed")
+	if err := s.Keep([]byte("state"), false); err != nil {
+		t.Fatal(err)
+	}
+	results <- broken
+	if err := s.Close(); !errors.Is(err, broken) {
+		t.Errorf("close: %v, want %v", err, broken)
+	}
+	if left := staged(t, dir); left != nil {
+		t.Errorf("left in staging, where nobody may go on with it: %q", left)
+	}
+}
+
 // TestModel compares a Disk with a map, for any sequence of calls.
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {

@@ -1,5 +1,13 @@
 package blob
 
+import "os"
+
+// FlushEvery is after how many bytes a large file is flushed while it is written.
+const FlushEvery = flushEvery
+
+// SetDataSync is called in place of fdatasync.
+func (d *Disk) SetDataSync(sync func(*os.File) error) { d.dataSync = sync }
+
 // SetBoot lets a Disk believe that the machine was started as that.
 func (d *Disk) SetBoot(id string) { d.boot = id }
 

@@ -180,7 +180,7 @@ func (s *Staged) goOn() error {
 		return s.Reset()
 	}
 	s.size = k.latest.size
-	s.pushed = s.size
+	s.pushed, s.flushed = s.size, s.size
 	if err := s.file.Truncate(s.size); err != nil {
 		return err
 	}
@@ -254,6 +254,9 @@ func (s *Staged) Close() error {
 	}
 	if size, _ := s.Kept(); size == 0 {
 		return s.Discard()
+	}
+	if err := s.join(); err != nil { // nor is what was kept known to be there
+		return errors.Join(err, s.Discard())
 	}
 	s.release()
 	err := errors.Join(s.file.Truncate(s.keep.latest.size), s.file.Close())

@@ -20,6 +20,10 @@ const (
 	// to the disk, so that the fsync at the end is short, and one of the whole
 	// filesystem has little to do beside what it was called for.
 	pushEvery = 8 << 20
+	// flushEvery is after how many bytes more what is there is made durable beside
+	// what goes on. A disk may have taken all of a file and still need a second to
+	// flush its own cache.
+	flushEvery = 64 << 20
 )
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, chunk); return &b }}
@@ -33,7 +37,10 @@ type Staged struct {
 	size    int64    // written by the caller
 	pushed  int64    // of it, what is on its way to the disk
 	durable bool     // nothing has changed since the last fsync
-	failed  error    // of the first write that failed
+	failed  error    // of the first write or fsync that failed
+
+	flushed  int64      // where the last flush beside writing began
+	flushing chan error // gets the error of the one that goes on; nil if there is none
 
 	mode    fs.FileMode // permission bits to publish with; 0 for the usual
 	modTime time.Time   // to publish with; zero for that of the last write
@@ -105,17 +112,52 @@ func (s *Staged) flush() error {
 	return s.failed
 }
 
-// push begins to write back what the file has got since the last time. It is
-// only advice: what goes wrong shows when the file is synced.
+// push begins to write back what the file has got since the last time, and now
+// and then to make it durable.
 func (s *Staged) push() {
 	written := s.size
 	if s.held != nil {
 		written -= int64(len(*s.held))
 	}
 	if n := written - s.pushed; n >= pushEvery {
+		// Only advice: what goes wrong shows when the file is synced.
 		_ = unix.SyncFileRange(int(s.file.Fd()), s.pushed, n, unix.SYNC_FILE_RANGE_WRITE)
 		s.pushed = written
 	}
+	if written-s.flushed < flushEvery {
+		return
+	}
+	select {
+	case err := <-s.flushing:
+		s.flushing = nil
+		s.failed = err
+	default:
+	}
+	if s.flushing == nil && s.failed == nil {
+		s.flushed, s.flushing = written, make(chan error, 1)
+		go func(f *os.File, done chan<- error) { done <- s.disk.dataSync(f) }(s.file, s.flushing)
+	}
+}
+
+// join waits for the flush that goes on. What it could not write, no later fsync
+// would report: that is an error of the file from then on.
+func (s *Staged) join() error {
+	if s.flushing != nil {
+		if err := <-s.flushing; s.failed == nil {
+			s.failed = err
+		}
+		s.flushing = nil
+	}
+	return s.failed
+}
+
+// dataSync is fdatasync.
+func dataSync(f *os.File) error {
+	_, err := again(func() (int, error) { return 0, unix.Fdatasync(int(f.Fd())) })
+	if err != nil {
+		return &fs.PathError{Op: "fdatasync", Path: f.Name(), Err: err}
+	}
+	return nil
 }
 
 func (s *Staged) release() {
@@ -133,7 +175,8 @@ func (s *Staged) Size() int64 { return s.size }
 // Reset drops what was written so far, and what was kept.
 func (s *Staged) Reset() error {
 	s.release()
-	s.size, s.pushed, s.durable = 0, 0, false
+	_ = s.join() // it speaks of what is dropped
+	s.size, s.pushed, s.flushed, s.durable = 0, 0, 0, false
 	if s.failed = s.keep.forget(); s.failed != nil {
 		return s.failed
 	}
@@ -147,6 +190,9 @@ func (s *Staged) Reset() error {
 func (s *Staged) Sync() error {
 	if err := s.settle(); err != nil || s.durable {
 		return err
+	}
+	if err := s.join(); err != nil {
+		return fmt.Errorf("write: %w", err)
 	}
 	if err := s.file.Sync(); err != nil {
 		s.failed = err // what the kernel dropped, no second fsync would report
@@ -199,6 +245,7 @@ func (s *Staged) Discard() error {
 		return nil
 	}
 	s.release()
+	_ = s.join() // it speaks of what is dropped
 	err := errors.Join(s.keep.forget(), s.file.Close())
 	s.file = nil
 	name := s.name
