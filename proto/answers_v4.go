@@ -10,7 +10,7 @@ import (
 
 // gatherFor is how long answers wait for others to share a signature with, as
 // long as there are files that have not been answered.
-const gatherFor = 2 * time.Millisecond
+const gatherFor = 10 * time.Millisecond
 
 // An answersV4 says what has been decided about files, from a goroutine that is
 // there while there is something to say.

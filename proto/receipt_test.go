@@ -492,7 +492,7 @@ func TestSignReceiptRefuses(t *testing.T) {
 		files  []proto.Stored
 	}{
 		"no file":           {client, nil},
-		"65 files":          {client, many(good, 65)},
+		"129 files":         {client, many(good, 129)},
 		"client of no name": {proto.Registration{ID: client.ID}, []proto.Stored{good}},
 		"file of no name":   {client, with(func(f *proto.Stored) { f.Name = proto.FileName{} })},
 		"size below 0":      {client, with(func(f *proto.Stored) { f.Sum.Size = -1 })},
@@ -533,9 +533,9 @@ func TestReceiptFits(t *testing.T) {
 	for _, k := range goodKeys {
 		m := identityOf(t, k.name)
 		for _, length := range []int{1, 200, 400, 600, 800, 1023} {
-			files := many(receiptFile(t, longName(length), ""), 70)
+			files := many(receiptFile(t, longName(length), ""), 140)
 			n := proto.ReceiptFits(m.identity, client, files)
-			if n < 1 || n > 64 || length == 1 && n != 64 || length == 1023 && n > 30 {
+			if n < 1 || n > 128 || length == 1 && n != 128 || length == 1023 && n > 30 {
 				t.Errorf("%s: %d files with names of %d bytes fit", k.name, n, length)
 			}
 			envelope := receiptOf(t, m, client, files[:n]...)
@@ -544,8 +544,8 @@ func TestReceiptFits(t *testing.T) {
 				t.Errorf("%s: a receipt of %d files with names of %d bytes: %d files, %v", k.name, n, length, len(s.Files), err)
 			}
 			// A longer signature than these keys have is reckoned with.
-			if _, err := m.identity.SignReceipt(client, files[:min(n+2, 70)]); err == nil && n < 64 {
-				t.Errorf("%s: %d files with names of %d bytes fit, but two more do as well", k.name, n, length)
+			if _, err := m.identity.SignReceipt(client, files[:min(n+4, 140)]); err == nil && n < 128 {
+				t.Errorf("%s: %d files with names of %d bytes fit, but four more do as well", k.name, n, length)
 			}
 		}
 		if n := proto.ReceiptFits(m.identity, client, nil); n != 0 {

@@ -17,9 +17,8 @@ import (
 
 // Limits of a session.
 const (
-	// unansweredV4 is how many files may be on their way and not answered: 64
-	// answers share a signature, and as many as can be made durable at once should
-	// have come by then.
+	// unansweredV4 is how many files may be on their way and not answered: as
+	// many as can be made durable at once, which is twice what shares a signature.
 	unansweredV4 = 256
 	// windowV4 is how much of a file may be on its way beyond what is kept: twice
 	// what a line of 1 Gbit/s holds in 50 ms.

@@ -142,7 +142,11 @@ func (c *connection) take(ctx context.Context, t proto.Transfer) error {
 // begin stages the file of an offer, or returns what is stored under its name
 // already, or says why it is not taken.
 func (c *connection) begin(ctx context.Context, o proto.Offer, key string, mine *claim) (*sink, proto.Stored, error) {
-	as, there, files, err := c.lookup(ctx, o)
+	lookup := c.lookup
+	if o.Sum != nil && o.Size < aloneFrom {
+		lookup = c.recorded
+	}
+	as, there, files, err := lookup(ctx, o)
 	if there || err != nil {
 		return nil, as, err
 	}
@@ -160,8 +164,16 @@ func (c *connection) known(ctx context.Context, o proto.Offer) (as proto.Stored,
 	return as, there, err
 }
 
+// recorded is what the catalog has under the name of an offer. What lies there
+// unrecorded is found when the file is to get its name: for a small one that is
+// soon enough, and looking for it takes longer than receiving the bytes.
+func (c *connection) recorded(ctx context.Context, o proto.Offer) (as proto.Stored, there bool, files int64, err error) {
+	return c.catalog.lookup(ctx, c.client.ID, o.Name)
+}
+
+// lookup is recorded, and records what it finds on the disk.
 func (c *connection) lookup(ctx context.Context, o proto.Offer) (as proto.Stored, there bool, files int64, err error) {
-	as, there, files, err = c.catalog.lookup(ctx, c.client.ID, o.Name)
+	as, there, files, err = c.recorded(ctx, o)
 	if there || err != nil {
 		return as, there, files, err
 	}

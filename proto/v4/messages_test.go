@@ -249,7 +249,7 @@ func TestMessagesRefuse(t *testing.T) {
 		{"a file's size of 2^63", "file", 23, "80"},
 		{"an offset of 2^63", "offset", 7, "80"},
 		{"an answer for no file", "stored without a receipt", 0, "00"},
-		{"an answer for 65 files", "stored", 0, "41"},
+		{"an answer for 129 files", "stored", 0, "81"},
 		{"an answer for 2^32-1 files", "stored", 0, "ffffffff"},
 		{"a receipt longer than it is", "stored", 20, "03"},
 		{"a receipt shorter than it is", "stored", 20, "01"},
@@ -311,8 +311,8 @@ func TestLimits(t *testing.T) {
 			[]encoder{file(1025, 1), file(1, 64<<10+1)},
 		},
 		{
-			"stored", v4.CodeStored, parserOf(v4.ParseStored), stored(64, 64<<10),
-			[]encoder{stored(0, 1), stored(65, 1), stored(1, 64<<10+1)},
+			"stored", v4.CodeStored, parserOf(v4.ParseStored), stored(128, 64<<10),
+			[]encoder{stored(0, 1), stored(129, 1), stored(1, 64<<10+1)},
 		},
 		{"rotate", v4.CodeRotate, parserOf(v4.ParseRotate), v4.Rotate{make([]byte, 2048), make([]byte, 1024)}, []encoder{
 			v4.Rotate{make([]byte, 2049), nil}, v4.Rotate{nil, make([]byte, 2049)},
@@ -345,7 +345,7 @@ func TestPayloadLimit(t *testing.T) {
 		v4.CodeRegister: 4096, v4.CodePublicKey: 4096, v4.CodeReconnect: 4096, v4.CodeProve: 4096,
 		v4.CodePacket: 12345, v4.CodeOffer: 16 + 8 + 4 + 8 + 1 + 36 + 2 + 1024, v4.CodeFile: 16 + 8 + 4 + 8 + 1 + 36 + 2 + 1024 + 65536,
 		v4.CodeEnd: 4096, v4.CodeRotate: 4096, v4.CodeAgain: 0, v4.CodeGiveUp: 0,
-		v4.CodeRegistered: 4096, v4.CodeNameTaken: 0, v4.CodeKey: 4096, v4.CodeStored: 4 + 64*8 + 4 + 65536, v4.CodeThanks: 4096,
+		v4.CodeRegistered: 4096, v4.CodeNameTaken: 0, v4.CodeKey: 4096, v4.CodeStored: 4 + 128*8 + 4 + 65536, v4.CodeThanks: 4096,
 		v4.CodeReconnKey: 4096, v4.CodeUnknown: 4096, v4.CodeRefused: 4096, v4.CodeDiffers: 4096, v4.CodeWelcome: 4096, v4.CodeGo: 4096,
 		0: 0, 824: 0, 834: 0, 1609: 0, 65535: 0,
 	} {

@@ -31,8 +31,8 @@ const (
 	MaxKey        = 2048 // a SubjectPublicKeyInfo in DER
 	MaxWords      = 512  // of a refusal
 	MaxEnvelope   = 64 << 10
-	MaxStored     = 64 // files that one answer is for
-	MaxSends      = 4  // of a file: the first one and three more
+	MaxStored     = 128 // files that one answer is for
+	MaxSends      = 4   // of a file: the first one and three more
 
 	// MaxClear is the longest payload of a message before the session's keys.
 	MaxClear = 4 << 10

@@ -79,7 +79,7 @@ function offer(r) {
 
 function stored(r) {
   const numbers = Array.from({ length: r.u32() }, () => r.u64());
-  assert.ok(numbers.length >= 1 && numbers.length <= 64, 'files of one answer');
+  assert.ok(numbers.length >= 1 && numbers.length <= 128, 'files of one answer');
   const length = r.u32();
   const envelope = r.rest();
   assert.equal(envelope.length, length);
