@@ -25,18 +25,14 @@ const redrawEvery = 100 * time.Millisecond
 // sendDisplay is what ferry send shows: bars on a terminal while files are on
 // their way, and what became of each. It is safe for concurrent use.
 type sendDisplay struct {
-	stdout, stderr io.Writer
-	json           bool
-	total          int           // files there are; set before the first begins
-	width          func() int    // of the terminal; nil if stderr is none
-	stop           chan struct{} // nil without a terminal
-	stopped        chan struct{}
+	terminal // its drawn and failed are guarded by mu
+	json     bool
+	total    int    // files there are; set before the first begins
+	stop     func() // ends drawing; nil without a terminal
 
 	mu      sync.Mutex
 	bars    map[*sendBar]struct{} // guarded by mu: the files on their way
 	begun   int                   // guarded by mu: files so far
-	drawn   int                   // guarded by mu: lines of bars above the cursor
-	failed  error                 // guarded by mu: the first error of stdout
 	done    int                   // guarded by mu: files that are stored
 	faulty  int                   // guarded by mu: files that are not
 	bytes   int64                 // guarded by mu: of those that are stored
@@ -55,36 +51,24 @@ const (
 
 // newSendDisplay returns a display; close must follow.
 func newSendDisplay(stdout, stderr io.Writer, json bool, width func() int) *sendDisplay {
-	d := &sendDisplay{stdout: stdout, stderr: stderr, json: json, width: width}
+	d := &sendDisplay{terminal: terminal{stdout: stdout, stderr: stderr, width: width}, json: json}
 	if width != nil {
-		d.stop, d.stopped = make(chan struct{}), make(chan struct{})
-		go d.redraw()
+		d.stop = repeat(redrawEvery, d.redraw)
 	}
 	return d
 }
 
 func (d *sendDisplay) redraw() {
-	defer close(d.stopped)
-	tick := time.NewTicker(redrawEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-d.stop:
-			return
-		case <-tick.C:
-			d.mu.Lock()
-			d.write(d.stderr, nil)
-			d.mu.Unlock()
-		}
-	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.write(d.stderr, nil)
 }
 
 // close takes the bars away and returns the first error of stdout: lines that
 // a program waits for were lost then.
 func (d *sendDisplay) close() error {
 	if d.stop != nil {
-		close(d.stop)
-		<-d.stopped
+		d.stop()
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -138,32 +122,7 @@ func (d *sendDisplay) overview(now time.Time) string {
 
 // write puts text above the bars and draws these anew; d.mu is held.
 func (d *sendDisplay) write(to io.Writer, text []byte) {
-	var out bytes.Buffer
-	if d.drawn > 0 {
-		fmt.Fprintf(&out, "\r\x1b[%dA\x1b[J", d.drawn)
-		d.drawn = 0
-	}
-	if to == d.stderr {
-		out.Write(text)
-	} else {
-		if out.Len() > 0 {
-			_, _ = d.stderr.Write(out.Bytes())
-			out.Reset()
-		}
-		if _, err := to.Write(text); err != nil && d.failed == nil {
-			d.failed = err
-		}
-	}
-	if d.width != nil {
-		lines := d.lines(d.width(), time.Now())
-		for _, line := range lines {
-			out.WriteString(line + "\n")
-		}
-		d.drawn = len(lines)
-	}
-	if out.Len() > 0 {
-		_, _ = d.stderr.Write(out.Bytes()) // there is no other place to say that it failed
-	}
+	d.terminal.write(to, text, func(width int) []string { return d.lines(width, time.Now()) })
 }
 
 // warn says what the user ought to know.

@@ -97,7 +97,7 @@ func TestPrintable(t *testing.T) {
 // before anything else is written.
 func TestDisplayOnTerminal(t *testing.T) {
 	var screen bytes.Buffer
-	d := &sendDisplay{stdout: &screen, stderr: &screen, json: true, width: func() int { return 40 }}
+	d := &sendDisplay{terminal: terminal{stdout: &screen, stderr: &screen, width: func() int { return 40 }}, json: true}
 	one, two := d.begin("one", 5), d.begin("two", 5)
 	d.warn("something")
 	cksum := uint32(1)
@@ -136,7 +136,7 @@ func TestDisplayInPipe(t *testing.T) {
 func TestDisplayOfMany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var screen bytes.Buffer
-		d := &sendDisplay{stdout: &screen, stderr: &screen, width: func() int { return 80 }, total: 1000}
+		d := &sendDisplay{terminal: terminal{stdout: &screen, stderr: &screen, width: func() int { return 80 }}, total: 1000}
 		var bars []*sendBar
 		for i := range 100 {
 			bars = append(bars, d.begin(fmt.Sprintf("file %d", i), 1<<20))
@@ -169,7 +169,7 @@ func TestDisplayOfMany(t *testing.T) {
 
 // TestDisplayOfSome wants a bar for eight of them.
 func TestDisplayOfSome(t *testing.T) {
-	d := &sendDisplay{width: func() int { return 80 }, total: 12}
+	d := &sendDisplay{terminal: terminal{width: func() int { return 80 }}, total: 12}
 	for i := range 12 {
 		d.begin(fmt.Sprintf("file %d", i), 1)
 	}
