@@ -19,6 +19,9 @@ const (
 	largeV4 = 8
 	// keptSums is how many interrupted transfers' sums are remembered.
 	keptSums = 64
+	// placeFreed is how long a server is given to notice that a connection was
+	// closed.
+	placeFreed = 200 * time.Millisecond
 )
 
 // A clientV4 is a [Client] that speaks version 4. A file that does not fit into
@@ -101,7 +104,22 @@ func (c *clientV4) send(ctx context.Context, o Offer, src Source, w Watcher) (Re
 	return c.sendAs(ctx, o, src, w, small)
 }
 
+// sendAs sends a file. A server may give a client few places, and those of its
+// own that rest are not to keep it out.
 func (c *clientV4) sendAs(ctx context.Context, o Offer, src Source, w Watcher, small bool) (Receipt, error) {
+	r, err := c.sendOnce(ctx, o, src, w, small)
+	if !errors.Is(err, ErrBusy) || !c.idle.drop() {
+		return r, err
+	}
+	select {
+	case <-time.After(placeFreed):
+	case <-ctx.Done():
+		return Receipt{}, context.Cause(ctx)
+	}
+	return c.sendOnce(ctx, o, src, w, small)
+}
+
+func (c *clientV4) sendOnce(ctx context.Context, o Offer, src Source, w Watcher, small bool) (Receipt, error) {
 	d := deliveryV4{client: c, offer: o, source: src, watch: w}
 	d.now = Progress{TotalBytes: o.Size, TotalPackets: packetsOf(o.Size, c.to.packet), Send: 1}
 	if small {

@@ -99,14 +99,23 @@ func (i *idleLines[L]) open() error {
 	return nil
 }
 
-// close closes what rests.
-func (i *idleLines[L]) close() {
+// drop closes what rests, and reports whether there was something.
+func (i *idleLines[L]) drop() bool {
 	i.mu.Lock()
 	resting := i.resting
-	i.resting, i.closed = nil, true
+	i.resting = nil
 	i.mu.Unlock()
 	for _, r := range resting {
 		r.expiry.Stop()
 		r.line.close()
 	}
+	return len(resting) > 0
+}
+
+// close closes what rests, and what would.
+func (i *idleLines[L]) close() {
+	i.mu.Lock()
+	i.closed = true
+	i.mu.Unlock()
+	i.drop()
 }

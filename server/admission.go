@@ -64,7 +64,7 @@ func (d directory) Replace(ctx context.Context, id proto.ClientID, old, fresh []
 		return err
 	}
 	d.gate.cut(id, d.visit, errReplaced) // whoever else is there has the old key
-	d.log.Info("client has another key", "client", id.String(), "address", d.address)
+	d.log.Info("client has another key", "client", d.nameOf(ctx, id), "address", d.address)
 	return nil
 }
 
@@ -73,10 +73,19 @@ func (d directory) Replace(ctx context.Context, id proto.ClientID, old, fresh []
 func (d directory) Seen(ctx context.Context, id proto.ClientID) error {
 	if err := d.catalog.seen(ctx, id); err != nil {
 		if unsaid, ok := d.unnoted.say(); ok {
-			d.log.Warn("visit not noted", "client", id.String(), "address", d.address, "err", err, "more", unsaid)
+			d.log.Warn("visit not noted", "client", d.nameOf(ctx, id), "address", d.address, "err", err, "more", unsaid)
 		}
 	}
 	return nil
+}
+
+// nameOf is what the log calls a client: by its id only if there is no telling.
+func (d directory) nameOf(ctx context.Context, id proto.ClientID) string {
+	r, err := d.catalog.byID(ctx, id)
+	if err != nil {
+		return id.String()
+	}
+	return r.Name.String()
 }
 
 // querier is a pool of readers or a transaction.

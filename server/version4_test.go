@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -18,11 +19,16 @@ import (
 // listen4 serves version 4 at a real socket, to clients that have a token.
 func listen4(t *testing.T, data string) (h *harness, to proto.Destination) {
 	t.Helper()
+	return limited4(t, data, server.Limits{})
+}
+
+func limited4(t *testing.T, data string, limits server.Limits) (h *harness, to proto.Destination) {
+	t.Helper()
 	id, err := server.LoadIdentity(data)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h = openOn(t, data, server.Limits{})
+	h = openOn(t, data, limits)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -97,6 +103,33 @@ func TestVersion4(t *testing.T) {
 	if err := <-revoked; err != nil {
 		t.Error(err)
 	}
+}
+
+// A client that may have one connection has to give up the one that it keeps for
+// large files to send a small one.
+func TestOneConnection4(t *testing.T) {
+	h, to := limited4(t, t.TempDir(), server.Limits{ConnsPerClient: 1})
+	c := proto.NewClient(proto.ClientConfig{To: to, Name: clientName(t, "alice"), Keyring: new(keyring), KeepAlive: time.Minute, Join: h.token(server.TokenOptions{})})
+	t.Cleanup(func() { _ = c.Close() })
+	for i, content := range [][]byte{random(mib), random(10)} {
+		if _, err := deliver4(t, c, fmt.Sprint(i), content, byte(i)); err != nil {
+			t.Errorf("file %d, of %d bytes: %v", i, len(content), err)
+		}
+	}
+	verified(t, h.data, 2)
+}
+
+// Who has no token is told to get one, and not that it is bad.
+func TestNoToken4(t *testing.T) {
+	h, to := listen4(t, t.TempDir())
+	for token, want := range map[string]string{"": "takes a join token", "nonsense": "is not good"} {
+		c := proto.NewClient(proto.ClientConfig{To: to, Name: clientName(t, "alice"), Keyring: new(keyring), Join: token})
+		t.Cleanup(func() { _ = c.Close() })
+		if _, err := deliver4(t, c, "f", nil, 1); !errors.Is(err, proto.ErrUnauthorized) || !strings.Contains(err.Error(), want) {
+			t.Errorf("token %q: %v, want %q in it", token, err, want)
+		}
+	}
+	verified(t, h.data, 0)
 }
 
 // endless is slow content of any length.
