@@ -90,12 +90,18 @@ func TestV4ResumesExactly(t *testing.T) {
 		name  string
 		known bool
 		fresh bool // another client goes on
+		begun func(state []byte) []byte
 		read  int64
+		sends int
 	}{
-		{"known", true, false, size - kept},
-		{"unknown", false, false, size - kept},
-		{"known, another client", true, true, size - kept},
-		{"unknown, another client", false, true, size},
+		{"known", true, false, nil, size - kept, 1},
+		{"unknown", false, false, nil, size - kept, 1},
+		{"known, another client", true, true, nil, size - kept, 1},
+		{"unknown, another client", false, true, nil, size, 1},
+		{"unknown, another client that has the sum so far", false, true, func(state []byte) []byte { return state }, size - kept, 1},
+		{"a sum so far that is none", false, true, func([]byte) []byte { return []byte("nonsense") }, size, 1},
+		{"a sum of more than there is", false, true, func([]byte) []byte { return stateOf(t, content(size+1)) }, size, 1},
+		{"a sum of something else", false, true, func([]byte) []byte { return stateOf(t, make([]byte, kept)) }, size - kept + size, 2},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			h := newHostV4(alice(t))
@@ -110,6 +116,7 @@ func TestV4ResumesExactly(t *testing.T) {
 			stopped := errors.New("stopped")
 			ctx, cancel := context.WithCancelCause(t.Context())
 			there := make(chan struct{}) // closed when the server has said that it keeps so much
+			var state []byte
 			_, err := first.Send(ctx, o, func() (io.ReadCloser, error) {
 				in, err := src()
 				return &stopAt{ReadCloser: in, left: kept + 100_000, then: func() { <-there; cancel(stopped) }, ended: ctx.Done()}, err
@@ -117,7 +124,7 @@ func TestV4ResumesExactly(t *testing.T) {
 				if p.Bytes == kept {
 					close(there)
 				}
-			}})
+			}, Summed: func(s []byte) { state = s }})
 			if !errors.Is(err, stopped) {
 				t.Fatalf("%v, want %v", err, stopped)
 			}
@@ -128,14 +135,23 @@ func TestV4ResumesExactly(t *testing.T) {
 			}
 			var read atomic.Int64
 			var at []int64
+			watch := proto.Watcher{Progress: func(p proto.Progress) { at = append(at, p.Bytes) }}
+			distrusted := false
+			watch.Summed = func(s []byte) { distrusted = distrusted || s == nil }
+			if test.begun != nil {
+				watch.Begun = test.begun(state)
+			}
 			r, err := second.Send(t.Context(), o, func() (io.ReadCloser, error) {
 				in, err := src()
 				return counted{in.(seekable), &read}, err
-			}, proto.Watcher{Progress: func(p proto.Progress) { at = append(at, p.Bytes) }})
+			}, watch)
 			if err != nil {
 				t.Fatal(err)
 			}
-			checkReceipt(t, r, o, b, 1)
+			checkReceipt(t, r, o, b, test.sends)
+			if distrusted != (test.sends > 1) {
+				t.Errorf("the sum so far was taken back: %v", distrusted)
+			}
 			if got := read.Load(); got > test.read || got < test.read-1<<20 {
 				t.Errorf("%d bytes were read, want %d at most and about", got, test.read)
 			}
@@ -147,6 +163,17 @@ func TestV4ResumesExactly(t *testing.T) {
 			}
 		})
 	}
+}
+
+// stateOf is the state of the sum of b.
+func stateOf(t *testing.T, b []byte) []byte {
+	s := proto.NewSummer()
+	_, _ = s.Write(b)
+	state, err := s.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return state
 }
 
 // slicesContainAtLeast wants the first value above 0 to be at least that.

@@ -105,6 +105,7 @@ func lostAnswer(e *RefusedError) error {
 func (d *deliveryV4) sendLarge(ctx context.Context) (Receipt, error) {
 	if d.offer.Sum == nil {
 		d.hash = d.client.sumFor(d.offer)
+		d.goOn()
 	}
 	r, err := d.attempts(ctx)
 	d.closeSource()
@@ -112,6 +113,23 @@ func (d *deliveryV4) sendLarge(ctx context.Context) (Receipt, error) {
 		d.client.keepSum(d.offer, d.hash)
 	}
 	return r, err
+}
+
+// goOn takes up what was summed by a process before this one.
+func (d *deliveryV4) goOn() {
+	if d.hash.size > 0 || d.watch.Begun == nil {
+		return
+	}
+	if err := d.hash.UnmarshalBinary(d.watch.Begun); err != nil || d.hash.size > d.offer.Size {
+		d.hash.Reset()
+	}
+}
+
+// summed hands out how far the file is summed.
+func (d *deliveryV4) summed(state []byte) {
+	if d.watch.Summed != nil {
+		d.watch.Summed(state)
+	}
 }
 
 func (d *deliveryV4) attempts(ctx context.Context) (Receipt, error) {
@@ -237,6 +255,7 @@ func (d *deliveryV4) again() error {
 	}
 	d.closeSource()
 	d.kept, d.hash = 0, NewSummer()
+	d.summed(nil)
 	if err := d.line.frames.say(v4.CodeAgain, d.number, nil); err != nil {
 		return fmt.Errorf("send it again: %w", err)
 	}

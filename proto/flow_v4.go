@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -48,6 +49,9 @@ type flowV4 struct {
 	handed  atomic.Int64 // to be written: its place is taken
 	written atomic.Int64
 
+	mu    sync.Mutex
+	marks []markV4 // guarded by mu: of what has been hashed and is not known to be kept
+
 	readErr  error // of the source; set by the reader before done
 	placeErr error // of reserving; set by the reader before done
 	writeErr error // of the connection; set by the writer before done
@@ -61,6 +65,12 @@ type packetsV4 struct {
 	slots  []v4.Slot
 	ready  chan struct{} // holds a value when it is sealed
 	users  atomic.Int32  // of plain and sealed; the last one frees them
+}
+
+// markV4 is the state of the sum of so many bytes.
+type markV4 struct {
+	size  int64
+	state []byte
 }
 
 // stream sends what the server does not keep of the file, to its end.
@@ -229,6 +239,7 @@ func (f *flowV4) heard(a answerV4) error {
 		}
 		f.acked.Store(a.offset)
 		signal(f.room)
+		f.remember(a.offset)
 		return nil
 	case a.code == v4.CodeRefused:
 		return f.refused(a)
@@ -353,6 +364,36 @@ func (f *flowV4) hash() {
 	for b := range f.toHash {
 		f.d.hashed(b.plain, b.at)
 		f.drop(b)
+		if f.d.watch.Summed != nil {
+			f.mark()
+		}
+	}
+}
+
+// mark notes the sum of what has been hashed. There are as many marks as there
+// are batches in a window.
+func (f *flowV4) mark() {
+	state, _ := f.d.hash.MarshalBinary() // never fails
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.marks = append(f.marks, markV4{f.d.hash.size, state})
+}
+
+// remember hands out the sum of what the server keeps.
+func (f *flowV4) remember(kept int64) {
+	f.mu.Lock()
+	n := 0
+	for n < len(f.marks) && f.marks[n].size <= kept {
+		n++
+	}
+	var state []byte
+	if n > 0 {
+		state = f.marks[n-1].state
+		f.marks = slices.Delete(f.marks, 0, n)
+	}
+	f.mu.Unlock()
+	if state != nil {
+		f.d.summed(state)
 	}
 }
 

@@ -147,6 +147,14 @@ type Watcher struct {
 	// arrives. If it returns an error, the message is not sent and Send returns
 	// that error. It is called again for each resend.
 	Matched func(ctx context.Context) error
+	// Summed is called from Send's goroutine when the server keeps more of a file
+	// that is offered without its Sum: state is that of a [Summer] of as much, or
+	// of a little less. With nil, what was summed is not to be trusted any more.
+	Summed func(state []byte)
+	// Begun is what Summed was called with last for the same transfer, by this
+	// process or by one that has ended: what the server keeps is then not read
+	// again. A state that is none counts as nil.
+	Begun []byte
 }
 
 // Session is the server's half of one connection, after the handshake. Next and

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -136,8 +137,13 @@ func (p *program) runSend(ctx context.Context, s *sendSettings, plan sendPlan) (
 	if err != nil {
 		return exitStatus(failAll(plan.files, err, show))
 	}
+	kept := sums("")
+	if !plan.version.bare {
+		kept = sums(filepath.Join(plan.folder, "sums"))
+		kept.sweep(time.Now())
+	}
 	client := proto.NewClient(proto.ClientConfig{To: plan.to, Name: me.name, Keyring: me, Join: plan.join})
-	d := &sending{client: client, retries: s.retries, show: show, receipts: plan.receipts, folders: !plan.version.bare && !s.recursive}
+	d := &sending{client: client, retries: s.retries, show: show, receipts: plan.receipts, sums: kept, folders: !plan.version.bare && !s.recursive}
 	worst := d.all(ctx, plan.files, min(plan.to.Parallel(), plan.version.atOnce))
 	return errors.Join(exitStatus(worst), client.Close())
 }

@@ -32,6 +32,7 @@ type sending struct {
 	retries  int
 	show     *sendDisplay
 	receipts receipts
+	sums     sums
 	folders  bool                    // could be sent, with -r
 	doom     atomic.Pointer[failure] // what no other file would escape either
 }
@@ -172,15 +173,22 @@ type transfer struct {
 // run tries until the file is stored, cannot be, or has been tried often
 // enough.
 func (t *transfer) run(ctx context.Context) {
-	watch := proto.Watcher{Progress: t.progress, Matched: t.match}
+	id := t.offer.ID
+	watch := proto.Watcher{
+		Progress: t.progress, Matched: t.match,
+		Summed: func(state []byte) { t.sums.keep(id, state) },
+		Begun:  t.sums.begun(id),
+	}
 	for t.o.Attempts = 1; ; t.o.Attempts++ {
 		receipt, err := t.client.Send(ctx, t.offer, t.src.open, watch)
 		t.o.Sends = t.sends()
 		switch {
 		case err == nil:
+			t.sums.keep(id, nil)
 			t.acknowledged(ctx, receipt)
 			return
 		case errors.Is(err, proto.ErrExists):
+			t.sums.keep(id, nil)
 			t.exists(ctx, err)
 			return
 		case !t.again(ctx, err):
