@@ -79,6 +79,7 @@ and stores them with a native server.
   ferry up        everything in one process, on this machine alone: begin here
   ferry server    the native server alone, and what its operator does
   ferry gateway   the HTTP side alone, delivering to a server elsewhere
+  ferry push      send files to a gateway and wait until they are delivered
   ferry send      send files to a native server at once, without a gateway
   ferry trust     remember which key a server has
   ferry verify    check a receipt, and the file that it is for
@@ -91,8 +92,8 @@ A flag wins over a variable, a variable over the file.
 Exit status: 0 when all went well; for the commands that serve that is also a
 stop by SIGTERM or an interrupt. 1 when something failed, or a signal cut the
 work short, of those that serve the second one.
-2 when the command line, a variable or the file is wrong. ferry send, trust,
-verify and key have more: "ferry help exit-codes" lists them.`,
+2 when the command line, a variable or the file is wrong. ferry push, send,
+trust, verify, key and others have more: "ferry help exit-codes" lists them.`,
 		Example:       "  ferry up\n  curl -F file=@app.tar.gz http://127.0.0.1:8080/uploads",
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -101,7 +102,7 @@ verify and key have more: "ferry help exit-codes" lists them.`,
 	root.SetErr(p.stderr)
 	root.SetFlagErrorFunc(flagError)
 	root.SetUsageTemplate(usageTemplate)
-	root.AddCommand(p.upCommand(), p.serverCommand(), p.gatewayCommand(), p.sendCommand(),
+	root.AddCommand(p.upCommand(), p.serverCommand(), p.gatewayCommand(), p.pushCommand(), p.sendCommand(),
 		p.trustCommand(), p.verifyCommand(), p.keyCommand(), p.versionCommand(), exitCodesTopic())
 	return root
 }

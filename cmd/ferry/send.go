@@ -83,7 +83,7 @@ wrong. --json prints for each file its name, size, sha256, cksum, state
 (stored, exists or failed), attempts, sends (0: it was there already), exit,
 seconds, receipt, and error.
 
-` + exitCodes,
+` + sendExitCodes,
 		Example: `  ferry send --to 'v4://files.example.org:1257?pin=sha256:1c5f...' --join @token report.pdf
   ferry send --to v4://files.example.org --as build-17/app.tar.gz --receipt app.receipt app.tar.gz
   ferry send --to v4://files.example.org --json -r dist

@@ -102,7 +102,7 @@ func TestDisplayOnTerminal(t *testing.T) {
 	d.warn("something")
 	cksum := uint32(1)
 	one.end(outcome{File: "one", Name: "one", Size: 5, Cksum: &cksum, SHA256: "00", State: stateStored, Attempts: 1, Sends: 1, Seconds: 0.25})
-	two.end(outcome{File: "two", Name: "two", State: stateExists, Exit: exitExists, Error: "it is there", Attempts: 1})
+	two.end(outcome{File: "two", Name: "two", State: stateExists, Exit: exitRefused, Error: "it is there", Attempts: 1})
 	if err := d.close(); err != nil {
 		t.Fatal(err)
 	}

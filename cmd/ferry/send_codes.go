@@ -14,7 +14,7 @@ import (
 
 // Exit statuses of the commands that move files; exitCodes states them.
 const (
-	exitExists       = 3
+	exitRefused      = 3
 	exitTimeout      = 4
 	exitUndelivered  = 5
 	exitIntegrity    = 6
@@ -25,7 +25,9 @@ const (
 )
 
 // exitCodes is what ferry help exit-codes says.
-const exitCodes = `ferry send ends with one of these statuses:
+const exitCodes = sendExitCodes + "\n\n" + pushExitCodes + "\n\n" + otherExitCodes
+
+const sendExitCodes = `ferry send ends with one of these statuses:
 
    0  stored: the server holds every file, verified
    1  something else failed on this machine, such as reading or keeping the
@@ -52,7 +54,40 @@ const exitCodes = `ferry send ends with one of these statuses:
   10  unreachable: no connection to the server could be made
 
 With several files it is the highest that one of them came to. --json says for
-each file which it was.
+each file which it was.`
+
+const pushExitCodes = `ferry push ends with one of these statuses:
+
+   0  delivered: the destination holds every file, verified; with
+      --wait=received, the gateway has every file durably. Also if it was so
+      before
+   1  something else failed on this machine, such as keeping a receipt; or a
+      signal cut the work short
+   2  the command line, a variable or a file of settings is wrong, two files
+      would have the same name, or a name cannot be stored; nothing was sent
+   3  refused by the gateway: it has a file of that name with other content, or
+      says otherwise why it does not take the file
+   4  timed out: --timeout ended before the file was delivered. The gateway goes
+      on with what it has: the ids are printed
+   5  not delivered: the gateway has the file and could not deliver it, or
+      somebody cancelled it
+   6  integrity: the file changed while it was sent, or what the gateway got has
+      another digest
+   7  not authorised: the gateway wants a token, or another one; or its
+      certificate is not for its address
+   8  no file: a PATTERN found none, or what it found cannot be read; nothing was
+      sent
+   9  no room: the file is larger than the gateway or the destination takes, or
+      the gateway's disk is full or a quota used up
+  10  unreachable: no connection to the gateway could be made, or none held until
+      the gateway had the file
+
+With several files it is the highest that one of them came to. --json says for
+each file which it was.`
+
+const otherExitCodes = `ferry watch ends as ferry push does. ferry status, cancel and retry end with 3
+if the gateway refuses, as for an upload that there is not or that is delivered
+already, and with 7 and 10 as ferry push does.
 
 ferry verify ends with 6 if the receipt or the file is not what it ought to be,
 and with 8 if one of them cannot be read. ferry trust and ferry key end with 7
@@ -105,7 +140,7 @@ func explain(err error, connected bool) failure {
 	case is(errIdentity), is(errReceipt):
 		return failure{exit: exitFailure, words: err.Error()}
 	case is(proto.ErrExists):
-		return failure{exit: exitExists, words: "a file of that name is there already; nothing was changed"}
+		return failure{exit: exitRefused, words: "a file of that name is there already; nothing was changed"}
 	case is(proto.ErrTooLarge):
 		return failure{exit: exitNoRoom, words: err.Error()}
 	case is(proto.ErrName):
@@ -158,7 +193,7 @@ func explainRefusal(err error) failure {
 
 // otherContent is for a name that is taken by something else.
 func otherContent(there, ours proto.Sum) failure {
-	return failure{exit: exitExists, words: fmt.Sprintf("a file of that name with other content is there already, and nothing was changed: "+
+	return failure{exit: exitRefused, words: fmt.Sprintf("a file of that name with other content is there already, and nothing was changed: "+
 		"%d bytes, SHA-256 %x; this one has %d bytes, SHA-256 %x", there.Size, there.SHA256, ours.Size, ours.SHA256)}
 }
 

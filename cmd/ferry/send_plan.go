@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -31,10 +32,13 @@ type sendPlan struct {
 
 // sendFile is a file and the name it is stored under.
 type sendFile struct {
-	path string
-	name proto.FileName
-	err  error // why there is nothing to send, found while looking for files
+	path  string
+	name  proto.FileName
+	err   error  // why there is nothing to send, found while looking for files
+	shown string // what the user calls it, if that is not path
 }
+
+func (f sendFile) title() string { return cmp.Or(f.shown, f.path) }
 
 // planSend checks everything that can be known before anything is sent.
 func (p *program) planSend(cmd *cobra.Command, s *sendSettings, paths []string) (sendPlan, error) {
