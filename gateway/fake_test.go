@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http/httptest"
 	"slices"
 	"sync"
@@ -132,6 +133,8 @@ type fakeReception struct {
 	core  *fakeCore
 	ctx   context.Context
 	files []Upload
+
+	labels map[string]string
 }
 
 func (r *fakeReception) add(name proto.FileName, declared int64, body io.Reader) (int, error) {
@@ -159,12 +162,17 @@ func (r *fakeReception) add(name proto.FileName, declared int64, body io.Reader)
 
 func (r *fakeReception) rename(i int, name proto.FileName) { r.files[i].Name = name.String() }
 
+func (r *fakeReception) label(labels map[string]string) { r.labels = maps.Clone(labels) }
+
 func (r *fakeReception) commit() ([]Upload, error) {
 	if err := r.core.fails("commit"); err != nil {
 		return nil, err
 	}
 	r.core.mu.Lock()
 	defer r.core.mu.Unlock()
+	for i := range r.files {
+		r.files[i].Labels = r.labels
+	}
 	r.core.kept = append(r.core.kept, r.files...)
 	files := r.files
 	r.files = nil
@@ -186,7 +194,7 @@ func sample(id string) Upload {
 	return Upload{
 		ID: ulid.MustParseStrict(id), Name: "a.txt", Size: new(int64(1)), State: StateQueued,
 		SHA256: new(hex.EncodeToString(make([]byte, sha256.Size))), Cksum: new(uint32(1)),
-		Destination: "v3://127.0.0.1:1256", CreatedAt: at, UpdatedAt: at,
+		Destination: "v3://127.0.0.1:1256", CreatedAt: at, UpdatedAt: at, Labels: map[string]string{},
 	}
 }
 

@@ -45,14 +45,15 @@ type form struct {
 	in     receiver
 	names  naming
 	name   *proto.FileName // for the only file, once it is known
+	labels map[string]string
 	files  int
 	fields int
 }
 
 // readForm hands a form's files to in, in their order. name is for the only
 // file, nil if the request's address has none; a field `name`, wherever it
-// stands, is as good.
-func readForm(b *body, boundary string, names naming, name *proto.FileName, in receiver) error {
+// stands, is as good. labels are the address's; fields `label` add to them.
+func readForm(b *body, boundary string, names naming, name *proto.FileName, labels map[string]string, in receiver) error {
 	if boundary == "" || len(boundary) > maxBoundary {
 		return refusal(kindForm, "Its Content-Type has no boundary of 1 to %d characters. Nothing was kept. Let the HTTP library make that field: it must fit the body.", maxBoundary)
 	}
@@ -63,7 +64,7 @@ func readForm(b *body, boundary string, names naming, name *proto.FileName, in r
 		formBuffers.Put(buffer)
 	}()
 	src := &metered{r: buffer, after: "\r\n"}
-	f := &form{body: b, src: src, parts: multipart.NewReader(src, boundary), in: in, names: names, name: name}
+	f := &form{body: b, src: src, parts: multipart.NewReader(src, boundary), in: in, names: names, name: name, labels: labels}
 	for {
 		p, err := f.next()
 		if err != nil {
@@ -161,7 +162,8 @@ type formFile struct {
 // Interrupt ends a Read that waits.
 func (f formFile) Interrupt() { f.body.Interrupt() }
 
-// field takes a part that is no file. It means something if it is called name.
+// field takes a part that is no file. It means something if it is called name
+// or label.
 func (f *form) field(p *multipart.Part, name string) error {
 	if err := f.countField(); err != nil {
 		return err
@@ -173,6 +175,12 @@ func (f *form) field(p *multipart.Part, name string) error {
 	case len(value) > maxField:
 		return &refusalError{problemKind: kindTooMany, limit: maxField, detail: "A field that is not a file may have " + grouped(maxField) +
 			" bytes. Nothing of this request was kept. A file's part has a filename; with curl: -F file=@app.tar.gz"}
+	case name == "label":
+		if err := addLabel(f.labels, string(value)); err != nil {
+			return err
+		}
+		f.in.label(f.labels)
+		return nil
 	case name != "name":
 		return nil
 	case f.name != nil || f.files > 1:

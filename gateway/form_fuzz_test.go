@@ -28,6 +28,8 @@ func (c *collected) add(name proto.FileName, _ int64, body io.Reader) (int, erro
 
 func (c *collected) rename(i int, name proto.FileName) { c.names[i] = name.String() }
 
+func (c *collected) label(map[string]string) {}
+
 func (c *collected) commit() ([]Upload, error) { return nil, nil }
 
 func (c *collected) abort() {}
@@ -52,7 +54,7 @@ func collect(form []byte) (*collected, error) {
 		src: io.NopCloser(bytes.NewReader(form)), control: http.NewResponseController(patient{}),
 		stall: time.Hour, left: time.Hour, rate: 1,
 	}
-	return c, readForm(b, "X", plain(), nil, c)
+	return c, readForm(b, "X", plain(), nil, map[string]string{}, c)
 }
 
 // FuzzForm reads anything as a form: what is taken has names that can be stored

@@ -41,6 +41,7 @@ type uploadList struct {
 //	@Description
 //	@Description	A form that a browser sends by itself, without a script, is answered with 303 to the page.
 //	@Param			name				query	string	false	"The file's name, 1 to 1,024 bytes of UTF-8. A destination v4://... takes folders, as in build-17/app.tar.gz, and the name is brought to Unicode's form NFC; each part has 1 to 255 bytes, is not . or .., and has no back-slash and no control character. A destination v3://... takes one such part. This name goes before every other name that the request has."	maxLength(1024)	example(app.tar.gz)
+//	@Param			label				query	[]string	false	"What is to be known of the files: key=value. The key has 1 to 63 characters of a-z, 0-9, dot, underscore, slash and hyphen, the value up to 256 printable characters. A form's field label is as good."	collectionFormat(multi)	maxItems(16)	example(build=17)
 //	@Param			Content-Disposition	header	string	false	"The name of a raw body in `filename`, or in `filename*` of RFC 8187, if the query has none. It has no folders."	example(attachment; filename="app.tar.gz")
 //	@Success		202	{object}	Upload	"Durable; it will be delivered. A form is answered with a list."
 //	@Header			202	{string}	Location	"The upload's address; of several, the first's"
@@ -88,8 +89,13 @@ func (a *httpAPI) postRaw(x *exchange, r *http.Request) error {
 	if r.ContentLength > a.limit {
 		return tooLargeRefusal(r.ContentLength, a.limit)
 	}
+	labels, err := queryLabels(r)
+	if err != nil {
+		return err
+	}
 	in := a.receive(r.Context())
 	defer in.abort()
+	in.label(labels)
 	if _, err := in.add(name, r.ContentLength, r.Body); err != nil {
 		return err
 	}
@@ -107,9 +113,14 @@ func (a *httpAPI) postForm(x *exchange, r *http.Request, boundary string) error 
 	if err != nil {
 		return err
 	}
+	labels, err := queryLabels(r)
+	if err != nil {
+		return err
+	}
 	in := a.receive(r.Context())
 	defer in.abort()
-	if err := readForm(x.body, boundary, a.names, name, in); err != nil {
+	in.label(labels)
+	if err := readForm(x.body, boundary, a.names, name, labels, in); err != nil {
 		return err
 	}
 	kept, err := in.commit()

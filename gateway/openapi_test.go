@@ -255,7 +255,7 @@ func TestProblemsAreDescribed(t *testing.T) {
 		}
 	}
 	for _, k := range []problemKind{
-		kindParameter, kindName, kindForm, kindNoFile, kindIncomplete, kindOrigin, kindNotFound, kindNoReceipt, kindMethod, kindSlow, kindState, kindCancelled,
+		kindParameter, kindName, kindLabel, kindForm, kindNoFile, kindIncomplete, kindOrigin, kindNotFound, kindNoReceipt, kindMethod, kindSlow, kindState, kindCancelled,
 		kindLength, kindTooLarge, kindTooMany, kindEncoding, kindHost, kindHeader, kindInternal, kindBusy, kindStopping, kindNotReady, kindFull,
 	} {
 		if !described[strconv.Itoa(k.status)] {

@@ -126,8 +126,12 @@ func forget(ctx context.Context, tx *sql.Tx, id ulid.ULID) (file bool, err error
 	}
 	var body string
 	var receipt []byte
-	if err := tx.QueryRowContext(ctx, "delete from uploads where id = $1 returning body, receipt", id).Scan(&body, &receipt); err != nil {
+	var labels sql.Null[string]
+	if err := tx.QueryRowContext(ctx, "delete from uploads where id = $1 returning body, receipt, labels", id).Scan(&body, &receipt, &labels); err != nil {
 		return false, fmt.Errorf("forget upload: %w", err)
+	}
+	if err := dropLabels(ctx, tx, id, labels); err != nil {
+		return false, err
 	}
 	return body == bodyFile, dropReceipt(ctx, tx, receipt)
 }

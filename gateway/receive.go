@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"sync"
 	"time"
 
@@ -68,10 +69,11 @@ func (in *incoming) came(n int) (total int64) {
 
 // upload is the file as the API shows it.
 func (in *incoming) upload(to proto.Destination) Upload {
+	labels := in.from.labelled()
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	u := Upload{
-		ID: in.id, Name: in.name.String(), State: StateReceiving, Destination: to.String(),
+		ID: in.id, Name: in.name.String(), State: StateReceiving, Destination: to.String(), Labels: labels,
 		CreatedAt: in.created, UpdatedAt: in.created,
 		Progress: Progress{Bytes: in.received, TotalBytes: in.received},
 	}
@@ -103,8 +105,9 @@ type reception struct {
 	held  int // bytes of small bodies in memory
 
 	mu        sync.Mutex
-	now       phase         // guarded by mu
-	committed chan struct{} // closed when a commit has ended, well or not
+	now       phase             // guarded by mu
+	labels    map[string]string // of all its files; replaced as a whole; guarded by mu
+	committed chan struct{}     // closed when a commit has ended, well or not
 }
 
 // phase is where a reception stands.
@@ -119,7 +122,22 @@ const (
 // receive starts taking in a request's files. Ending ctx ends them.
 func (g *Gateway) receive(ctx context.Context) *reception {
 	ctx, stop := context.WithCancelCause(ctx)
-	return &reception{g: g, ctx: ctx, stop: stop, committed: make(chan struct{})}
+	return &reception{g: g, ctx: ctx, stop: stop, committed: make(chan struct{}), labels: map[string]string{}}
+}
+
+// label gives all files of the reception these labels, and no others, until
+// commit.
+func (r *reception) label(labels map[string]string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.labels = maps.Clone(labels)
+}
+
+// labelled are the labels, which nobody changes.
+func (r *reception) labelled() map[string]string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.labels
 }
 
 // An interruptible body ends its Read when Interrupt is called, from whatever

@@ -39,6 +39,7 @@ type uploads interface {
 type receiver interface {
 	add(name proto.FileName, declared int64, body io.Reader) (int, error)
 	rename(i int, name proto.FileName)
+	label(labels map[string]string)
 	commit() ([]Upload, error)
 	abort()
 }

@@ -46,7 +46,7 @@ func openStore(ctx context.Context, data string) (*sqldb.DB, error) {
 }
 
 const selectUploads = `select u.id, u.name, u.size, u.sha256, u.cksum, u.state, u.attempts, u.packets,
-	u.last_error, u.error, u.destination, u.created_at, u.updated_at, u.delivered_at, u.receipt is not null, j.due_at
+	u.last_error, u.error, u.destination, u.created_at, u.updated_at, u.delivered_at, u.receipt is not null, u.labels, j.due_at
 	from uploads u left join jobs j on j.upload = u.id `
 
 const selectOne = selectUploads + "where u.id = $1"
@@ -99,10 +99,11 @@ func (g *Gateway) scan(row interface{ Scan(...any) error }) (Upload, error) {
 		delivered, due     sql.Null[int64]
 		lastError, failure sql.Null[string]
 		destination        sql.Null[string]
+		labels             sql.Null[string]
 		receipt            bool
 	)
 	if err := row.Scan(&u.ID, &u.Name, &size, &sum, &cksum, &u.State, &u.Attempts.Count, &packets,
-		&lastError, &failure, &destination, &created, &updated, &delivered, &receipt, &due); err != nil {
+		&lastError, &failure, &destination, &created, &updated, &delivered, &receipt, &labels, &due); err != nil {
 		return Upload{}, err
 	}
 	digits := hex.EncodeToString(sum)
@@ -127,6 +128,10 @@ func (g *Gateway) scan(row interface{ Scan(...any) error }) (Upload, error) {
 	u.CreatedAt, u.UpdatedAt = fromMicro(created), fromMicro(updated)
 	if delivered.Valid {
 		u.DeliveredAt = new(fromMicro(delivered.V))
+	}
+	var err error
+	if u.Labels, err = decodeLabels(labels); err != nil {
+		return Upload{}, err
 	}
 	if receipt {
 		u.Receipt = new(u.address() + receiptPath)
@@ -205,9 +210,13 @@ func insert(ctx context.Context, tx *sql.Tx, in *incoming, now time.Time) error 
 	if in.spooled {
 		body = bodyFile
 	}
-	if _, err := tx.ExecContext(ctx, `insert into uploads (id, name, size, sha256, cksum, state, body, created_at, updated_at)
-		values ($1, $2, $3, $4, $5, 'queued', $6, $7, $8)`,
-		in.id, in.named().String(), in.sum.Size, in.sum.SHA256[:], in.sum.Cksum, body,
+	labels, err := keepLabels(ctx, tx, in.id, in.from.labelled())
+	if err != nil {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, `insert into uploads (id, name, size, sha256, cksum, state, body, labels, created_at, updated_at)
+		values ($1, $2, $3, $4, $5, 'queued', $6, $7, $8, $9)`,
+		in.id, in.named().String(), in.sum.Size, in.sum.SHA256[:], in.sum.Cksum, body, labels,
 		in.created.UnixMicro(), now.UnixMicro()); err != nil {
 		return fmt.Errorf("record upload: %w", err)
 	}

@@ -41,6 +41,8 @@ type Upload struct {
 	DeliveredAt *time.Time   `json:"delivered_at"`
 	Receipt     *string      `json:"receipt"` // where the destination's receipt is; null if there is none
 	Error       *string      `json:"error"`   // why it failed, in words; null unless failed
+	// What whoever sent it said of it, with ?label=key=value.
+	Labels map[string]string `json:"labels"`
 }
 
 // address is where the API has it.

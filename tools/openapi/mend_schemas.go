@@ -19,6 +19,7 @@ var more = map[string]map[string]object{
 	"Upload": {
 		"name":        {"minLength": 1, "maxLength": 1024, "description": "Under which it is stored at the destination, with / between folders", "examples": []any{"app.tar.gz"}},
 		"sha256":      {"pattern": "^[0-9a-f]{64}$"},
+		"labels":      {"maxProperties": 16, "examples": []any{object{"build": "17"}}},
 		"destination": {"description": "The native server's URL", "examples": []any{"v3://127.0.0.1:1256?window=64"}},
 		"receipt":     {"format": "uri-reference", "examples": []any{"/uploads/01KKPXQ7M7C1WB0K8VQ0N4Y6TJ/receipt"}},
 	},

@@ -20,7 +20,8 @@ const requestBody = `{
 				"description": "Up to 1,000 parts with a filename, each of which is a file whatever its field is called and has no folders in its filename, and up to 100 others of up to 64 KiB, in any order.",
 				"properties": {
 					"file": {"type": "array", "minItems": 1, "maxItems": 1000, "items": {"type": "string", "contentMediaType": "application/octet-stream"}},
-					"name": {"type": "string", "minLength": 1, "maxLength": 1024, "description": "Another name for the file; only if there is exactly one. It may come before or after it, and may have folders where the query's may."}
+					"name": {"type": "string", "minLength": 1, "maxLength": 1024, "description": "Another name for the file; only if there is exactly one. It may come before or after it, and may have folders where the query's may."},
+					"label": {"type": "array", "maxItems": 16, "items": {"type": "string", "examples": ["build=17"]}, "description": "Labels of all files, key=value, as in the query. It may come before or after them."}
 				},
 				"required": ["file"]
 			},
@@ -44,7 +45,7 @@ const queued = `{
 	"attempts": {"count": 0, "last_error": null, "next_at": null},
 	"sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", "cksum": 3076352578,
 	"destination": "v3://127.0.0.1:1256?window=64",
-	"created_at": "2026-03-14T15:09:26.535897Z", "updated_at": "2026-03-14T15:09:26.535897Z", "delivered_at": null, "receipt": null, "error": null
+	"created_at": "2026-03-14T15:09:26.535897Z", "updated_at": "2026-03-14T15:09:26.535897Z", "delivered_at": null, "receipt": null, "error": null, "labels": {"build": "17"}
 }`
 
 // mendUploads says of POST /uploads what Swagger 2.0 cannot.
