@@ -99,7 +99,7 @@ func (o *outcome) label() string { return printable(o.File) }
 
 func (o *outcome) fail(f failure) {
 	o.State, o.Exit, o.Error, o.common = stateFailed, f.exit, f.words, f.common
-	if f.exit == exitExists {
+	if f.exit == exitRefused {
 		o.State = stateExists
 	}
 }
@@ -299,13 +299,23 @@ func inner(err error) error {
 
 // pause waits before the next try, at least as long as the server said.
 func (d *sending) pause(ctx context.Context, tries int, least time.Duration, bar *sendBar) error {
-	pause := max(least, min(firstPause<<min(tries-1, 10), longestPause))
-	pause += time.Duration(rand.Int64N(int64(pause)/4 + 1)) //nolint:gosec // nothing is secret about it
+	pause := pauseBefore(tries, least)
 	bar.wait(pause)
+	return sleep(ctx, pause)
+}
+
+// pauseBefore is how long to wait after so many tries.
+func pauseBefore(tries int, least time.Duration) time.Duration {
+	pause := max(least, min(firstPause<<min(tries-1, 10), longestPause))
+	return pause + time.Duration(rand.Int64N(int64(pause)/4+1)) //nolint:gosec // nothing is secret about it
+}
+
+// sleep returns early with the cause if ctx ends.
+func sleep(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	case <-time.After(pause):
+	case <-time.After(d):
 		return nil
 	}
 }
