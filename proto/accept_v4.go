@@ -124,7 +124,7 @@ func (h *handshakeV4) register(ctx context.Context, m v4.Header) error {
 		return h.frames.say(v4.CodeNameTaken, 0, nil)
 	case errors.Is(err, ErrUnauthorized):
 		if asked.Token == "" {
-			return notGood("to register here takes a join token: ask the server's operator for one", err)
+			return notGood("to register here takes a join token", err)
 		}
 		return notGood("the join token is not good for that name", err)
 	case err != nil:
