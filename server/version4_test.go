@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -117,6 +119,31 @@ func TestOneConnection4(t *testing.T) {
 		}
 	}
 	verified(t, h.data, 2)
+}
+
+// A file that lies under its name unrecorded, as a crash between the two leaves
+// it, counts for small files as for large ones.
+func TestUnrecorded4(t *testing.T) {
+	h, to := listen4(t, t.TempDir())
+	c := proto.NewClient(proto.ClientConfig{To: to, Name: clientName(t, "alice"), Keyring: new(keyring), Join: h.token(server.TokenOptions{})})
+	t.Cleanup(func() { _ = c.Close() })
+	if _, err := deliver4(t, c, "first", nil, 1); err != nil {
+		t.Fatal(err)
+	}
+	for i, size := range []int{100, 2 * mib} {
+		content, name := random(size), fmt.Sprint(i)
+		if err := os.WriteFile(filepath.Join(h.data, "files", "alice", name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := deliver4(t, c, name, []byte("other"), 10)
+		if e, ok := errors.AsType[*proto.ExistsError](err); !ok || e.Sum != sumOf(string(content)) {
+			t.Errorf("other content than the %d bytes that lie there: %v", size, err)
+		}
+		if receipt, err := deliver4(t, c, name, content, 11); err != nil || receipt.Sum != sumOf(string(content)) {
+			t.Errorf("the %d bytes that lie there: %+v, %v", size, receipt.Sum, err)
+		}
+	}
+	verified(t, h.data, 3)
 }
 
 // Who has no token is told to get one, and not that it is bad.
