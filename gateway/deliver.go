@@ -156,6 +156,9 @@ func (g *Gateway) claim(ctx, sends context.Context) (d *delivery, next time.Time
 		}
 		return nil, time.Time{}, err
 	}
+	if d != nil {
+		g.live.changes.tell(d.id)
+	}
 	if replaced != nil { // its lease has lapsed: never send a file twice at once
 		replaced.stop(errLeaseLost)
 		<-replaced.done
@@ -376,6 +379,7 @@ func orNull(s string) sql.Null[string] { return sql.Null[string]{V: s, Valid: s 
 
 // afterwards does what follows from an outcome once it is durable.
 func (g *Gateway) afterwards(d *delivery, o outcome, err error) {
+	g.live.changes.tell(d.id)
 	log := g.log.With("upload", d.id.String(), "attempt", d.fence, "bytes", d.offer.Size)
 	switch o.kind {
 	case delivered:

@@ -63,6 +63,14 @@ func (c *fakeCore) get(_ context.Context, id ulid.ULID) (Upload, error) {
 	return c.kept[i], nil
 }
 
+// await waits for nothing: nothing here changes by itself.
+func (c *fakeCore) await(ctx context.Context, id ulid.ULID, _ time.Duration, _ func(Upload) bool) (Upload, error) {
+	if err := c.fails("await"); err != nil {
+		return Upload{}, err
+	}
+	return c.get(ctx, id)
+}
+
 func (c *fakeCore) list(_ context.Context, before ulid.ULID, limit int) ([]Upload, error) {
 	if err := c.fails("list"); err != nil {
 		return nil, err

@@ -71,6 +71,7 @@ type Gateway struct {
 	jitter  func() float64
 
 	live        *live
+	door        *door
 	bell        chan struct{} // a value for each worker that may find a job
 	unreachable atomic.Bool   // the network has failed since the last delivery
 	ids         ids
@@ -169,6 +170,9 @@ func (g *Gateway) openParts(ctx context.Context) (err error) {
 	if g.db, err = openStore(ctx, g.cfg.Data); err != nil {
 		return err
 	}
+	if g.door, err = newDoor(ctx, g.db, g.live, g.log); err != nil {
+		return err
+	}
 	if g.spool, err = blob.Open(g.cfg.Data); err != nil {
 		return fmt.Errorf("open spool: %w", err)
 	}
@@ -224,10 +228,16 @@ func (g *Gateway) Serve(ctx context.Context, ln net.Listener) error {
 		ErrorLog:                     slog.NewLogLogger(g.log.Handler(), slog.LevelDebug),
 		BaseContext:                  func(net.Listener) context.Context { return running },
 	}
+	srv.RegisterOnShutdown(g.live.changes.stop)
 	var workers sync.WaitGroup
 	for range g.cfg.Workers {
 		workers.Go(func() { g.work(claims, running) })
 	}
+	looking, lookAway := context.WithCancel(running)
+	var looks sync.WaitGroup
+	looks.Go(func() { g.door.watch(looking) })
+	defer looks.Wait()
+	defer lookAway()
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(ln) }()
 

@@ -43,99 +43,106 @@ type uploadList struct {
 //	@Param			name				query	string	false	"The file's name, 1 to 1,024 bytes of UTF-8. A destination v4://... takes folders, as in build-17/app.tar.gz, and the name is brought to Unicode's form NFC; each part has 1 to 255 bytes, is not . or .., and has no back-slash and no control character. A destination v3://... takes one such part. This name goes before every other name that the request has."	maxLength(1024)	example(app.tar.gz)
 //	@Param			label				query	[]string	false	"What is to be known of the files: key=value. The key has 1 to 63 characters of a-z, 0-9, dot, underscore, slash and hyphen, the value up to 256 printable characters. A form's field label is as good."	collectionFormat(multi)	maxItems(16)	example(build=17)
 //	@Param			Content-Disposition	header	string	false	"The name of a raw body in `filename`, or in `filename*` of RFC 8187, if the query has none. It has no folders."	example(attachment; filename="app.tar.gz")
+//	@Param			Prefer				header	string	false	"wait=N: how many seconds the answer may wait for the delivery, 60 at most"	example(wait=30)
+//	@Success		201	{object}	Upload	"Delivered within the time that Prefer has. A form is answered with a list."
+//	@Header			201	{string}	Location	"The upload's address; of several, the first's"
+//	@Header			201	{string}	Preference-Applied	"The time that the answer could wait: wait=N"
 //	@Success		202	{object}	Upload	"Durable; it will be delivered. A form is answered with a list."
 //	@Header			202	{string}	Location	"The upload's address; of several, the first's"
+//	@Header			202	{integer}	Retry-After	"When to ask how it stands, in seconds"
+//	@Header			202	{string}	Preference-Applied	"The time that the answer waited: wait=N, if that was preferred"
 //	@Success		303	"The form came from a page without a script"
 //	@Header			303	{string}	Location	"The page"
 //	@Failure		400	{object}	problem	"The name, the form or the query cannot be read, or the body did not arrive whole"
 //	@Failure		408	{object}	problem	"The body came too slowly"
-//	@Failure		409	{object}	problem	"Somebody cancelled the upload while it came in"
+//	@Failure		404	{object}	problem	"Somebody forgot the upload while Prefer had the answer wait"
+//	@Failure		409	{object}	problem	"Somebody cancelled the upload while it came in, or while Prefer had the answer wait"
 //	@Failure		411	{object}	problem	"Neither Content-Length nor Transfer-Encoding was sent"
 //	@Failure		413	{object}	problem	"The destination does not take so large a file, or the form has too much in it"
 //	@Failure		415	{object}	problem	"The body is encoded in a way that is not taken"
+//	@Failure		424	{object}	problem	"The file was kept and, within the time that Prefer has, its delivery failed for good"
 //	@Failure		503	{object}	problem	"Too many uploads are coming in, or the gateway is being stopped"
 //	@Header			503	{integer}	Retry-After	"When to try again, in seconds"
 //	@Failure		507	{object}	problem	"No room is left to keep the file"
 //	@Router			/uploads [post]
 func (a *httpAPI) postUploads(x *exchange, r *http.Request) error {
+	kept, form, err := a.takeIn(x, r)
+	if err != nil {
+		return err
+	}
+	if form && isNavigation(r) {
+		x.Header().Set("Location", "/")
+		x.Header().Set("Cache-Control", "no-store")
+		x.WriteHeader(http.StatusSeeOther)
+		return nil
+	}
+	return a.answerKept(x, r, kept, form)
+}
+
+// takeIn makes a request's files durable.
+func (a *httpAPI) takeIn(x *exchange, r *http.Request) (kept []Upload, form bool, err error) {
 	select {
 	case a.slots <- struct{}{}:
 		defer func() { <-a.slots }()
 	default:
 		f := refusal(kindBusy, "%d uploads come in at once, which is the limit. Nothing of this request was kept. Try again in a moment.", cap(a.slots))
 		f.retryAfter = 1
-		return f
+		return nil, false, f
 	}
 	if err := checkCoding(r); err != nil {
-		return err
+		return nil, false, err
 	}
 	mediaType, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	switch {
 	case strings.HasPrefix(mediaType, "multipart/") && mediaType != "multipart/form-data":
-		return refusal(kindEncoding, "Of the multipart types only multipart/form-data is taken, this is %.60s. Nothing was kept. Send a form, or a single file as application/octet-stream.", mediaType)
+		return nil, false, refusal(kindEncoding, "Of the multipart types only multipart/form-data is taken, this is %.60s. Nothing was kept. Send a form, or a single file as application/octet-stream.", mediaType)
 	case mediaType == "multipart/form-data" && err != nil:
-		return refusal(kindForm, "Its Content-Type cannot be read: %v. Nothing was kept.", err)
+		return nil, false, refusal(kindForm, "Its Content-Type cannot be read: %v. Nothing was kept.", err)
 	case mediaType == "multipart/form-data":
-		return a.postForm(x, r, params["boundary"])
+		kept, err = a.takeForm(x, r, params["boundary"])
+		return kept, true, err
 	}
-	return a.postRaw(x, r)
+	kept, err = a.takeRaw(r)
+	return kept, false, err
 }
 
-func (a *httpAPI) postRaw(x *exchange, r *http.Request) error {
+func (a *httpAPI) takeRaw(r *http.Request) ([]Upload, error) {
 	name, err := a.rawName(r)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if r.ContentLength > a.limit {
-		return tooLargeRefusal(r.ContentLength, a.limit)
+		return nil, tooLargeRefusal(r.ContentLength, a.limit)
 	}
 	labels, err := queryLabels(r)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	in := a.receive(r.Context())
 	defer in.abort()
 	in.label(labels)
 	if _, err := in.add(name, r.ContentLength, r.Body); err != nil {
-		return err
+		return nil, err
 	}
-	kept, err := in.commit()
-	if err != nil {
-		return err
-	}
-	x.Header().Set("Location", kept[0].address())
-	x.json(http.StatusAccepted, "application/json", kept[0])
-	return nil
+	return in.commit()
 }
 
-func (a *httpAPI) postForm(x *exchange, r *http.Request, boundary string) error {
+func (a *httpAPI) takeForm(x *exchange, r *http.Request, boundary string) ([]Upload, error) {
 	name, err := a.queryName(r)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	labels, err := queryLabels(r)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	in := a.receive(r.Context())
 	defer in.abort()
 	in.label(labels)
 	if err := readForm(x.body, boundary, a.names, name, labels, in); err != nil {
-		return err
+		return nil, err
 	}
-	kept, err := in.commit()
-	if err != nil {
-		return err
-	}
-	if isNavigation(r) {
-		x.Header().Set("Location", "/")
-		x.Header().Set("Cache-Control", "no-store")
-		x.WriteHeader(http.StatusSeeOther)
-		return nil
-	}
-	x.Header().Set("Location", kept[0].address())
-	x.json(http.StatusAccepted, "application/json", uploadList{kept})
-	return nil
+	return in.commit()
 }
 
 // isNavigation reports whether a browser sent the form by itself, and shows
@@ -270,29 +277,6 @@ func uploadID(r *http.Request) (ulid.ULID, error) {
 	return id, nil
 }
 
-// getUpload shows one upload.
-//
-//	@Summary	Show an upload
-//	@ID			getUpload
-//	@Tags		uploads
-//	@Produce	json
-//	@Param		id	path		string	true	"The upload's id"
-//	@Success	200	{object}	Upload	"The upload as it stands"
-//	@Failure	404	{object}	problem	"There is no such upload"
-//	@Router		/uploads/{id} [get]
-func (a *httpAPI) getUpload(x *exchange, r *http.Request) error {
-	id, err := uploadID(r)
-	if err != nil {
-		return err
-	}
-	u, err := a.core.get(r.Context(), id)
-	if err != nil {
-		return err
-	}
-	x.json(http.StatusOK, "application/json", u)
-	return nil
-}
-
 // deleteUpload cancels or forgets an upload.
 //
 //	@Summary		Cancel or forget an upload
@@ -332,6 +316,7 @@ func (a *httpAPI) deleteUpload(x *exchange, r *http.Request) error {
 //	@Description	Queues an upload that failed, was cancelled or waits for its next attempt, at once.
 //	@Param			id	path		string	true	"The upload's id"
 //	@Success		202	{object}	Upload	"Queued"
+//	@Header			202	{integer}	Retry-After	"When to ask how it stands, in seconds"
 //	@Failure		404	{object}	problem	"There is no such upload"
 //	@Failure		409	{object}	problem	"It is under way or delivered, or its bytes are gone"
 //	@Router			/uploads/{id}/retry [post]
@@ -344,6 +329,7 @@ func (a *httpAPI) retryUpload(x *exchange, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	x.Header().Set("Retry-After", acceptedAgain)
 	x.json(http.StatusAccepted, "application/json", u)
 	return nil
 }

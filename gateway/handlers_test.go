@@ -79,9 +79,9 @@ func (a answer) problem(t testing.TB, k problemKind) problem {
 	if err := json.Unmarshal(a.body, &p); err != nil {
 		t.Fatalf("answer %d: %s: %v, want a problem", a.StatusCode, a.body, err)
 	}
-	want := problem{Type: "/problems/" + k.name, Title: k.title, Status: k.status, RequestID: a.Header.Get("X-Request-Id")}
+	want := problem{Type: "/problems/" + k.name, Title: k.title, Status: k.status, Retryable: k.retryable(), RequestID: a.Header.Get("X-Request-Id")}
 	got := p
-	got.Detail, got.Size, got.Limit = "", 0, 0
+	got.Detail, got.Size, got.Limit, got.Upload = "", 0, 0, ""
 	if d := cmp.Diff(want, got); d != "" || a.StatusCode != k.status || p.Detail == "" {
 		t.Fatalf("answer %d: %s, want another problem (-want +got):\n%s", a.StatusCode, a.body, d)
 	}

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -105,13 +104,7 @@ func dropLabels(ctx context.Context, tx *sql.Tx, id ulid.ULID, row sql.Null[stri
 
 // encodeLabels writes labels in the order of their keys.
 func encodeLabels(labels map[string]string) string {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(labels); err != nil {
-		panic("internal error: " + err.Error()) // strings cannot fail to be JSON
-	}
-	return strings.TrimSuffix(b.String(), "\n")
+	return strings.TrimSuffix(string(encodeJSON(labels)), "\n")
 }
 
 func decodeLabels(row sql.Null[string]) (map[string]string, error) {

@@ -88,7 +88,7 @@ func conforms(doc *openapi3.T, r *http.Request, rec *recording) error {
 			return fmt.Errorf("the header field %s has no schema", name)
 		}
 	}
-	for _, name := range []string{"Location", "Link", "Retry-After", "ETag", "Content-Disposition"} {
+	for _, name := range []string{"Location", "Link", "Retry-After", "ETag", "Content-Disposition", "Preference-Applied"} {
 		if h.Get(name) != "" && ref.Value.Headers[name] == nil {
 			return fmt.Errorf("the header field %s is not described", name)
 		}
@@ -181,7 +181,7 @@ func TestConformsCatches(t *testing.T) {
 		}
 		return strings.Replace(string(whole), old, other, 1)
 	}
-	problem := `{"type": "/problems/x", "title": "x", "status": 404, "detail": "x", "request_id": "1"}`
+	problem := `{"type": "/problems/not-found", "title": "x", "status": 404, "detail": "x", "retryable": false, "request_id": "1"}`
 	if err := conforms(doc, r, answer(404, problemType, problem)); err != nil {
 		t.Fatalf("a right problem: %v", err)
 	}
@@ -195,6 +195,7 @@ func TestConformsCatches(t *testing.T) {
 		"format":     answer(200, "application/json", replaced(`"created_at":"2026`, `"created_at":"26`)),
 		"deep":       answer(200, "application/json", replaced(`"count":0`, `"count":"0"`)),
 		"problem":    answer(404, problemType, `{"type": "/problems/x"}`),
+		"kind":       answer(404, problemType, strings.Replace(problem, "not-found", "x", 1)),
 		"plain json": answer(404, "application/json", problem),
 	} {
 		if err := conforms(doc, r, rec); err == nil {
@@ -254,10 +255,7 @@ func TestProblemsAreDescribed(t *testing.T) {
 			}
 		}
 	}
-	for _, k := range []problemKind{
-		kindParameter, kindName, kindLabel, kindForm, kindNoFile, kindIncomplete, kindOrigin, kindNotFound, kindNoReceipt, kindMethod, kindSlow, kindState, kindCancelled,
-		kindLength, kindTooLarge, kindTooMany, kindEncoding, kindHost, kindHeader, kindInternal, kindBusy, kindStopping, kindNotReady, kindFull,
-	} {
+	for _, k := range problemPages {
 		if !described[strconv.Itoa(k.status)] {
 			t.Errorf("no operation describes %d, which %s has", k.status, k.name)
 		}

@@ -25,8 +25,12 @@ type problem struct {
 	Status int `json:"status" minimum:"400" maximum:"599" example:"413"`
 	// What happened, what is kept, and what to do.
 	Detail string `json:"detail" example:"The file has 600,000,000 bytes; the destination takes at most 517,857,567 in one file. Nothing was kept. Send it in parts."`
+	// Whether the same request may succeed a little later with nothing changed.
+	Retryable bool `json:"retryable"`
 	// Names this request in the gateway's log, as X-Request-Id does.
 	RequestID string `json:"request_id" example:"4TQ7LJ2XRVNSX6KDKQZPHGZB3M"`
+	// Where the upload is that the problem is about, if it is kept.
+	Upload string `json:"upload,omitempty" format:"uri-reference" example:"/uploads/01KKPXQ7M7C1WB0K8VQ0N4Y6TJ"`
 	// The file's size in bytes, where that is the problem and known.
 	Size int64 `json:"size,omitempty" example:"600000000"`
 	// The limit that was passed, in bytes or pieces, where there is one.
@@ -43,30 +47,31 @@ type problemKind struct {
 }
 
 var (
-	kindParameter  = problemKind{"parameter", http.StatusBadRequest, "A parameter has a value that is not allowed"}
-	kindName       = problemKind{"name", http.StatusBadRequest, "The file needs a name that can be stored"}
-	kindLabel      = problemKind{"label", http.StatusBadRequest, "A label is not as labels are"}
-	kindForm       = problemKind{"form", http.StatusBadRequest, "The form cannot be read"}
-	kindNoFile     = problemKind{"no-file", http.StatusBadRequest, "The form has no file"}
-	kindIncomplete = problemKind{"incomplete", http.StatusBadRequest, "The request's body did not arrive whole"}
-	kindOrigin     = problemKind{"origin", http.StatusForbidden, "Other sites must not use this gateway"}
-	kindNotFound   = problemKind{"not-found", http.StatusNotFound, "There is nothing at this address"}
-	kindNoReceipt  = problemKind{"no-receipt", http.StatusNotFound, "The upload has no receipt"}
-	kindMethod     = problemKind{"method", http.StatusMethodNotAllowed, "The method is not possible at this address"}
-	kindSlow       = problemKind{"slow", http.StatusRequestTimeout, "The request's body came too slowly"}
-	kindState      = problemKind{"state", http.StatusConflict, "Not possible as the upload stands"}
-	kindCancelled  = problemKind{"cancelled", http.StatusConflict, "The upload was cancelled"}
-	kindLength     = problemKind{"length", http.StatusLengthRequired, "The request does not say how long its body is"}
-	kindTooLarge   = problemKind{"too-large", http.StatusRequestEntityTooLarge, "The file is too large for the destination"}
-	kindTooMany    = problemKind{"too-many", http.StatusRequestEntityTooLarge, "The form has too much in it"}
-	kindEncoding   = problemKind{"encoding", http.StatusUnsupportedMediaType, "The body is in a form that is not taken"}
-	kindHost       = problemKind{"host", http.StatusMisdirectedRequest, "The gateway does not answer under this name"}
-	kindHeader     = problemKind{"header", http.StatusRequestHeaderFieldsTooLarge, "The request's header is too large"}
-	kindInternal   = problemKind{"internal", http.StatusInternalServerError, "Internal error"}
-	kindBusy       = problemKind{"busy", http.StatusServiceUnavailable, "Too many uploads are coming in"}
-	kindStopping   = problemKind{"stopping", http.StatusServiceUnavailable, "The gateway is being stopped"}
-	kindNotReady   = problemKind{"not-ready", http.StatusServiceUnavailable, "The gateway cannot take uploads"}
-	kindFull       = problemKind{"full", http.StatusInsufficientStorage, "The gateway has no room left"}
+	kindParameter   = problemKind{"parameter", http.StatusBadRequest, "A parameter has a value that is not allowed"}
+	kindName        = problemKind{"name", http.StatusBadRequest, "The file needs a name that can be stored"}
+	kindLabel       = problemKind{"label", http.StatusBadRequest, "A label is not as labels are"}
+	kindForm        = problemKind{"form", http.StatusBadRequest, "The form cannot be read"}
+	kindNoFile      = problemKind{"no-file", http.StatusBadRequest, "The form has no file"}
+	kindIncomplete  = problemKind{"incomplete", http.StatusBadRequest, "The request's body did not arrive whole"}
+	kindOrigin      = problemKind{"origin", http.StatusForbidden, "Other sites must not use this gateway"}
+	kindNotFound    = problemKind{"not-found", http.StatusNotFound, "There is nothing at this address"}
+	kindNoReceipt   = problemKind{"no-receipt", http.StatusNotFound, "The upload has no receipt"}
+	kindMethod      = problemKind{"method", http.StatusMethodNotAllowed, "The method is not possible at this address"}
+	kindSlow        = problemKind{"slow", http.StatusRequestTimeout, "The request's body came too slowly"}
+	kindState       = problemKind{"state", http.StatusConflict, "Not possible as the upload stands"}
+	kindCancelled   = problemKind{"cancelled", http.StatusConflict, "The upload was cancelled"}
+	kindLength      = problemKind{"length", http.StatusLengthRequired, "The request does not say how long its body is"}
+	kindTooLarge    = problemKind{"too-large", http.StatusRequestEntityTooLarge, "The file is too large for the destination"}
+	kindTooMany     = problemKind{"too-many", http.StatusRequestEntityTooLarge, "The form has too much in it"}
+	kindEncoding    = problemKind{"encoding", http.StatusUnsupportedMediaType, "The body is in a form that is not taken"}
+	kindHost        = problemKind{"host", http.StatusMisdirectedRequest, "The gateway does not answer under this name"}
+	kindUndelivered = problemKind{"undelivered", http.StatusFailedDependency, "The file was kept and cannot be delivered"}
+	kindHeader      = problemKind{"header", http.StatusRequestHeaderFieldsTooLarge, "The request's header is too large"}
+	kindInternal    = problemKind{"internal", http.StatusInternalServerError, "Internal error"}
+	kindBusy        = problemKind{"busy", http.StatusServiceUnavailable, "Too many uploads are coming in"}
+	kindStopping    = problemKind{"stopping", http.StatusServiceUnavailable, "The gateway is being stopped"}
+	kindNotReady    = problemKind{"not-ready", http.StatusServiceUnavailable, "The gateway cannot take uploads"}
+	kindFull        = problemKind{"full", http.StatusInsufficientStorage, "The gateway has no room left"}
 )
 
 // A refusalError is an error that whoever asked is told as it is.
@@ -74,8 +79,9 @@ type refusalError struct {
 	problemKind
 	detail      string
 	size, limit int64
-	retryAfter  int   // seconds
-	err         error // for the log
+	upload      string // its address
+	retryAfter  int    // seconds
+	err         error  // for the log
 }
 
 func (f *refusalError) Error() string { return f.title + ": " + f.detail }
@@ -116,6 +122,9 @@ func (a *httpAPI) explain(r *http.Request, err error) *refusalError {
 	if f, ok := errors.AsType[*refusalError](err); ok {
 		return f
 	}
+	if f, ok := errors.AsType[*refusalError](context.Cause(r.Context())); ok {
+		return f // it was ended, whatever came of that
+	}
 	f := a.known(r, err)
 	f.err = err
 	return f
@@ -127,6 +136,8 @@ func (a *httpAPI) known(r *http.Request, err error) *refusalError {
 		return refusal(kindNotFound, "There is no such upload. It may have been forgotten; GET /uploads lists those that there are.")
 	case errors.Is(err, errState):
 		return refusal(kindState, "Only an upload that failed, was cancelled or waits can be tried again, and only while its bytes are kept. Nothing was changed. GET it to see how it stands; send the file again if it has to be delivered once more.")
+	case errors.Is(err, errWaiting):
+		return &refusalError{problemKind: kindBusy, retryAfter: 1, limit: maxWaiting, detail: "As many requests wait for uploads as may. Nothing was changed. Try again in a moment, or ask without waiting."}
 	case errors.Is(err, errSpoolFull):
 		return refusal(kindFull, "No room is left to keep what comes in. Nothing of this request was kept; uploads accepted before are safe and go on. Try again when some have been delivered, or make room on the gateway's disk.")
 	case errors.Is(err, errInterrupted):
@@ -167,19 +178,22 @@ func (a *httpAPI) fail(x *exchange, r *http.Request, err error) {
 	f := a.explain(r, err)
 	x.err = err
 	h := x.Header()
-	for _, k := range []string{"Location", "Link", "ETag", "Last-Modified", "Content-Length", "Content-Disposition"} {
+	for _, k := range []string{"Location", "Link", "ETag", "Last-Modified", "Content-Length", "Content-Disposition", "Vary"} {
 		h.Del(k)
 	}
 	if !x.body.ended {
 		h.Set("Connection", "close")
 		x.body.leave(a.leave, r.Header.Get("Expect") != "")
 	}
+	if c := challenge(f); c != "" {
+		h.Set("WWW-Authenticate", c)
+	}
 	if f.retryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(f.retryAfter))
 	}
 	x.json(f.status, problemType, problem{
-		Type: "/problems/" + f.name, Title: f.title, Status: f.status, Detail: f.detail,
-		RequestID: x.id, Size: f.size, Limit: f.limit,
+		Type: problemsPath + f.name, Title: f.title, Status: f.status, Detail: f.detail,
+		Retryable: f.retryable(), RequestID: x.id, Upload: f.upload, Size: f.size, Limit: f.limit,
 	})
 }
 
@@ -188,14 +202,19 @@ func (x *exchange) json(status int, mediaType string, value any) {
 	h := x.Header()
 	h.Set("Content-Type", mediaType)
 	h.Set("Cache-Control", "no-store")
+	b := encodeJSON(value)
+	x.WriteHeader(status)
+	x.write(b)
+}
+
+func encodeJSON(value any) []byte {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	if err := e.Encode(value); err != nil {
 		panic("internal error: " + err.Error()) // nothing here can fail to be JSON
 	}
-	x.WriteHeader(status)
-	x.write(b.Bytes())
+	return b.Bytes()
 }
 
 // write sends an answer's body. Whoever asked may be gone: there is nobody to

@@ -16,10 +16,12 @@ type live struct {
 	mu        sync.Mutex
 	receiving map[ulid.ULID]*incoming // guarded by mu
 	running   map[ulid.ULID]*delivery // guarded by mu
+
+	changes *changes
 }
 
 func newLive() *live {
-	return &live{receiving: map[ulid.ULID]*incoming{}, running: map[ulid.ULID]*delivery{}}
+	return &live{receiving: map[ulid.ULID]*incoming{}, running: map[ulid.ULID]*delivery{}, changes: newChanges()}
 }
 
 func (l *live) incoming(id ulid.ULID) *incoming {
@@ -60,6 +62,7 @@ func (l *live) hide(files ...*incoming) {
 	defer l.mu.Unlock()
 	for _, in := range files {
 		delete(l.receiving, in.id)
+		l.changes.tell(in.id)
 	}
 }
 
@@ -67,7 +70,12 @@ func (l *live) hide(files ...*incoming) {
 func (l *live) hideAll(r *reception) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	maps.DeleteFunc(l.receiving, func(_ ulid.ULID, in *incoming) bool { return in.from == r })
+	for id, in := range l.receiving {
+		if in.from == r {
+			delete(l.receiving, id)
+			l.changes.tell(id)
+		}
+	}
 }
 
 // run adds a delivery. The one that it replaces has lost its lease.

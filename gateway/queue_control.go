@@ -44,6 +44,7 @@ func (g *Gateway) remove(ctx context.Context, id ulid.ULID) (u Upload, gone bool
 	if err != nil {
 		return Upload{}, false, err
 	}
+	g.live.changes.tell(id)
 	if r.dropFile {
 		g.dropFile(id)
 	}
@@ -78,6 +79,9 @@ func (g *Gateway) removeIn(ctx context.Context, tx *sql.Tx, id ulid.ULID, r *rem
 	}
 	switch u.State {
 	case StateDelivered, StateFailed, StateCancelled:
+		if !callerOf(ctx).may(ScopeAdmin) {
+			return forbidden(ScopeAdmin)
+		}
 		r.upload, r.gone = u, true
 		r.dropFile, err = forget(ctx, tx, id)
 		return err
@@ -150,6 +154,7 @@ func (g *Gateway) retry(ctx context.Context, id ulid.ULID) (u Upload, err error)
 	if err != nil {
 		return Upload{}, err
 	}
+	g.live.changes.tell(id)
 	g.wake(1)
 	return u, nil
 }

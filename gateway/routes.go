@@ -29,6 +29,7 @@ const (
 type uploads interface {
 	get(ctx context.Context, id ulid.ULID) (Upload, error)
 	list(ctx context.Context, before ulid.ULID, limit int) ([]Upload, error)
+	await(ctx context.Context, id ulid.ULID, most time.Duration, done func(Upload) bool) (Upload, error)
 	remove(ctx context.Context, id ulid.ULID) (u Upload, gone bool, err error)
 	retry(ctx context.Context, id ulid.ULID) (Upload, error)
 	receipt(ctx context.Context, id ulid.ULID) (u Upload, envelope []byte, err error)
@@ -40,6 +41,7 @@ type receiver interface {
 	add(name proto.FileName, declared int64, body io.Reader) (int, error)
 	rename(i int, name proto.FileName)
 	label(labels map[string]string)
+	describe(at attributes)
 	commit() ([]Upload, error)
 	abort()
 }
@@ -52,6 +54,7 @@ var (
 // httpAPI answers HTTP.
 type httpAPI struct {
 	core    uploads
+	door    *door // nil lets everybody in
 	receive func(context.Context) receiver
 	limit   int64 // bytes of a file that the destination takes
 	names   naming
@@ -65,6 +68,7 @@ type httpAPI struct {
 
 	static      map[string]static // the page's files, by their path
 	description static
+	problems    map[string]static // by the names of their kinds
 }
 
 // Handler is the HTTP half alone. It streams what it receives, keeps a deadline
@@ -77,7 +81,7 @@ func (g *Gateway) Handler() http.Handler {
 func (g *Gateway) httpAPI() *httpAPI {
 	receive := func(ctx context.Context) receiver { return g.receive(ctx) }
 	a := newHTTPAPI(g, receive, g.cfg.To.MaxSize(), namingFor(g.cfg.To.ParseName))
-	a.version, a.log = g.cfg.Version, g.log
+	a.version, a.log, a.door = g.cfg.Version, g.log, g.door
 	return a
 }
 
@@ -85,7 +89,7 @@ func newHTTPAPI(core uploads, receive func(context.Context) receiver, limit int6
 	return &httpAPI{
 		core: core, receive: receive, limit: limit, names: names, log: slog.New(slog.DiscardHandler),
 		stall: stall, rate: minRate, leave: leaveTimeout, slots: make(chan struct{}, maxRequests),
-		static: staticFiles(), description: newStatic("openapi.yaml", api.OpenAPI),
+		static: staticFiles(), description: newStatic("openapi.yaml", api.OpenAPI), problems: newProblemPages(),
 	}
 }
 
@@ -100,11 +104,15 @@ func (a *httpAPI) routes() *chi.Mux {
 	m.Post("/uploads", a.serve(a.postUploads))
 	a.get(m, "/uploads", a.listUploads)
 	a.get(m, "/uploads/{id}", a.getUpload)
+	m.Put(uploadsPath+"{id}", a.serve(a.putUpload))
+	m.Put(uploadsPath+"*", a.serve(a.putUpload)) // a name with folders, or none
 	m.Delete("/uploads/{id}", a.serve(a.deleteUpload))
 	m.Post("/uploads/{id}/retry", a.serve(a.retryUpload))
 	a.get(m, "/uploads/{id}"+receiptPath, a.getReceipt)
 	a.get(m, "/healthz", a.health)
 	a.get(m, "/readyz", a.readiness)
+	a.get(m, problemsPath, a.getProblems)
+	a.get(m, problemsPath+"{name}", a.getProblem)
 	a.get(m, "/openapi.yaml", a.getDescription)
 	a.get(m, "/", a.getPage)
 	for path, f := range a.static {
@@ -145,7 +153,7 @@ func methodNotAllowed(m *chi.Mux) handler {
 			path = r.URL.Path
 		}
 		var allowed []string
-		for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodDelete} {
+		for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPut, http.MethodPost, http.MethodDelete} {
 			if m.Match(chi.NewRouteContext(), method, path) {
 				allowed = append(allowed, method)
 			}

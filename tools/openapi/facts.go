@@ -47,6 +47,38 @@ func readFacts(dir string) (facts, error) {
 	return all, nil
 }
 
+// readKinds reads the names of the kinds of problems that a package declares:
+// the first field of each problemKind{...}.
+func readKinds(dir string) (types []any, err error) {
+	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+		if err != nil {
+			return nil, err
+		}
+		for n := range ast.Preorder(parsed) {
+			c, ok := n.(*ast.CompositeLit)
+			if !ok || len(c.Elts) == 0 {
+				continue
+			}
+			name, ok := c.Elts[0].(*ast.BasicLit)
+			if kind, _ := c.Type.(*ast.Ident); ok && kind != nil && kind.Name == "problemKind" {
+				types = append(types, "/problems/"+strings.Trim(name.Value, `"`))
+			}
+		}
+	}
+	if len(types) == 0 {
+		return nil, fmt.Errorf("no kind of problem in %s: %w", dir, fs.ErrNotExist)
+	}
+	return types, nil
+}
+
 func fieldTypes(s *ast.StructType) map[string]string {
 	fields := map[string]string{}
 	for _, f := range s.Fields.List {

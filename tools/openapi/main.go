@@ -46,6 +46,15 @@ func generate(gateway, proto string) ([]byte, error) {
 	if err := mend(doc, facts); err != nil {
 		return nil, err
 	}
+	kinds, err := readKinds(gateway)
+	if err != nil {
+		return nil, err
+	}
+	problemType, err := child(doc, "components", "schemas", "Problem", "properties", "type")
+	if err != nil {
+		return nil, err
+	}
+	problemType["enum"] = kinds
 	return append([]byte(header), encode(doc)...), nil
 }
 

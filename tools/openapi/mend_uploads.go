@@ -30,7 +30,7 @@ const requestBody = `{
 	}
 }`
 
-// accepted is the body of its answer.
+// accepted is the body of its answers.
 const accepted = `{
 	"schema": {"anyOf": [{"$ref": "#/components/schemas/Upload"}, {"$ref": "#/components/schemas/UploadList"}]},
 	"examples": {
@@ -54,10 +54,6 @@ func mendUploads(paths object) error {
 	if err != nil {
 		return err
 	}
-	content, err := child(post, "responses", "202", "content")
-	if err != nil {
-		return err
-	}
 	var body, answer object
 	if err := json.Unmarshal([]byte(requestBody), &body); err != nil {
 		return fmt.Errorf("request body: %w", err)
@@ -66,6 +62,12 @@ func mendUploads(paths object) error {
 		return fmt.Errorf("answer: %w", err)
 	}
 	post["requestBody"] = body
-	content["application/json"] = answer
+	for _, status := range []string{"201", "202"} {
+		content, err := child(post, "responses", status, "content")
+		if err != nil {
+			return err
+		}
+		content["application/json"] = answer
+	}
 	return nil
 }

@@ -1,0 +1,104 @@
+package gateway
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// acceptedAgain is after how many seconds it makes sense to ask how an upload
+// stands that was just queued.
+const acceptedAgain = "1"
+
+// preferredWait is how long a request wants to wait for the delivery, as RFC
+// 7240 has it: Prefer: wait=10. A longer time than is possible is the longest
+// that is; what cannot be read is not preferred.
+func preferredWait(r *http.Request) (seconds int, ok bool) {
+	for _, field := range r.Header.Values("Prefer") {
+		for preference := range strings.SplitSeq(field, ",") {
+			preference, _, _ = strings.Cut(preference, ";")
+			name, value, _ := strings.Cut(preference, "=")
+			if !strings.EqualFold(strings.TrimSpace(name), "wait") {
+				continue
+			}
+			// The first of several counts.
+			n, err := strconv.ParseUint(strings.Trim(strings.TrimSpace(value), `"`), 10, 63)
+			if err != nil && !errors.Is(err, strconv.ErrRange) {
+				return 0, false
+			}
+			return int(min(n, uint64(maxWait/time.Second))), true
+		}
+	}
+	return 0, false
+}
+
+// answerKept answers a request whose files are durable, and waits for their
+// delivery if that is preferred. list tells whether the answer is a list.
+func (a *httpAPI) answerKept(x *exchange, r *http.Request, kept []Upload, list bool) error {
+	status := http.StatusAccepted
+	if seconds, ok := preferredWait(r); ok {
+		// What the body's sender had of patience is of the body alone.
+		_ = x.control.SetReadDeadline(time.Time{})
+		waited, all, err := a.settled(r, kept, time.Duration(seconds)*time.Second)
+		if err != nil {
+			return err
+		}
+		if waited {
+			x.Header().Set("Preference-Applied", "wait="+strconv.Itoa(seconds))
+		}
+		if all {
+			status = http.StatusCreated
+		}
+	}
+	h := x.Header()
+	h.Set("Location", kept[0].address())
+	if status == http.StatusAccepted {
+		h.Set("Retry-After", acceptedAgain)
+	}
+	if list {
+		x.json(status, "application/json", uploadList{kept})
+		return nil
+	}
+	x.json(status, "application/json", kept[0])
+	return nil
+}
+
+// settled brings kept up to date as its uploads become final, within a time. all
+// tells whether all are delivered; the error says which is not, and never will
+// be. waited is false if nobody could wait: they are durable all the same.
+func (a *httpAPI) settled(r *http.Request, kept []Upload, most time.Duration) (waited, all bool, err error) {
+	end := time.Now().Add(most)
+	all = true
+	for i := range kept {
+		u, err := a.core.await(r.Context(), kept[i].ID, max(time.Until(end), 0), func(u Upload) bool { return u.isFinal() })
+		switch {
+		case errors.Is(err, errNotFound):
+			return true, false, refusal(kindNotFound, "The upload %s was kept, and somebody has cancelled or forgotten it since. Send the file again if that was a mistake.", kept[i].ID)
+		case err != nil: // too many wait, or whoever asked is gone
+			return i > 0, false, nil
+		}
+		kept[i] = u
+		if err := notDelivered(u); err != nil {
+			return true, false, err
+		}
+		all = all && u.State == StateDelivered
+	}
+	return true, all, nil
+}
+
+// notDelivered says why an upload will not be delivered, nil if it was or may be.
+func notDelivered(u Upload) error {
+	var f *refusalError
+	switch u.State {
+	case StateFailed:
+		f = refusal(kindUndelivered, "%s. The upload %s is kept as failed.", strings.TrimSuffix(*u.Error, "."), u.ID)
+	case StateCancelled:
+		f = refusal(kindCancelled, "Somebody cancelled the upload %s before it was delivered. Its bytes are kept until it is forgotten: POST %s/retry delivers it after all.", u.ID, u.address())
+	case StateReceiving, StateQueued, StateDelivering, StateWaiting, StateDelivered:
+		return nil
+	}
+	f.upload = u.address()
+	return f
+}
