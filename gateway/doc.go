@@ -8,7 +8,7 @@ package gateway
 //	@description
 //	@description				Every error is a problem of RFC 9457. Its `type` stays the same and can be tested for, its `detail` says what happened, what is kept and what to do.
 //	@description
-//	@description				The gateway listens on loopback alone, answers under no other name, and refuses pages of other origins.
+//	@description				A gateway that has had a token lets nobody in without one: `Authorization: Bearer TOKEN`. One that never had listens on loopback alone and answers under no other name. Pages of other origins are refused by both.
 //
 //	@tag.name					uploads
 //	@tag.description			Files on their way

@@ -38,6 +38,7 @@ type Config struct {
 	Grace   time.Duration // what running requests and deliveries get at shutdown: 30 s
 	Log     *slog.Logger  // nothing is logged if nil
 	Version string        // shown by /healthz
+	Front   Front         // what stands between clients and the gateway
 }
 
 const (
@@ -71,6 +72,7 @@ type Gateway struct {
 	jitter  func() float64
 
 	live        *live
+	door        *door
 	door        *door
 	bell        chan struct{} // a value for each worker that may find a job
 	unreachable atomic.Bool   // the network has failed since the last delivery
@@ -173,6 +175,9 @@ func (g *Gateway) openParts(ctx context.Context) (err error) {
 	if g.door, err = newDoor(ctx, g.db, g.live, g.log); err != nil {
 		return err
 	}
+	if g.door, err = newDoor(ctx, g.db, g.live, g.log); err != nil {
+		return err
+	}
 	if g.spool, err = blob.Open(g.cfg.Data); err != nil {
 		return fmt.Errorf("open spool: %w", err)
 	}
@@ -233,6 +238,11 @@ func (g *Gateway) Serve(ctx context.Context, ln net.Listener) error {
 	for range g.cfg.Workers {
 		workers.Go(func() { g.work(claims, running) })
 	}
+	looking, lookAway := context.WithCancel(running)
+	var looks sync.WaitGroup
+	looks.Go(func() { g.door.watch(looking) })
+	defer looks.Wait()
+	defer lookAway()
 	looking, lookAway := context.WithCancel(running)
 	var looks sync.WaitGroup
 	looks.Go(func() { g.door.watch(looking) })

@@ -41,13 +41,14 @@ func secure(h http.Header) {
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 }
 
-// refuse returns why a request is not answered at all, or nil.
-func refuse(r *http.Request) *refusalError {
+// refuse returns why a request is not answered at all, or nil. anyHost says that
+// its Host does not matter: a page that was led here has no token to show.
+func refuse(r *http.Request, anyHost bool) *refusalError {
 	switch {
 	case headerSize(r) > maxRequestHeader:
 		return &refusalError{problemKind: kindHeader, limit: maxRequestHeader, detail: "The request's address and header may have " +
 			grouped(maxRequestHeader) + " bytes together. Nothing was done. Send fewer or shorter fields; cookies of other programs on this host may be among them."}
-	case !isOurHost(r.Host):
+	case !anyHost && !isOurHost(r.Host):
 		return refusal(kindHost, "It answers as localhost and under loopback addresses only, so that no other site can be made to point here (DNS rebinding). Nothing was done. Use http://localhost or http://127.0.0.1 with the gateway's port.")
 	case isForeign(r):
 		return refusal(kindOrigin, "The request comes from a page of another origin. Nothing was done. Use the gateway's own page, or a program that is not a browser.")
@@ -107,7 +108,7 @@ func isForeign(r *http.Request) bool {
 }
 
 func scheme(r *http.Request) string {
-	if r.TLS != nil {
+	if r.URL.Scheme == "https" || r.TLS != nil { // see Front.arrive
 		return "https"
 	}
 	return "http"

@@ -25,7 +25,9 @@ const (
 type exchange struct {
 	http.ResponseWriter
 	control *http.ResponseController
+	front   *Front
 	id      string
+	token   string // the name of the token that was shown
 	body    *body
 	status  int   // 0 until the answer has begun
 	err     error // why it is not the answer that was asked for
@@ -33,7 +35,7 @@ type exchange struct {
 
 // begin makes the exchange of a request and the request that handlers see.
 func (a *httpAPI) begin(w http.ResponseWriter, r *http.Request) (*exchange, *http.Request) {
-	x := &exchange{ResponseWriter: w, control: http.NewResponseController(w), id: rand.Text()}
+	x := &exchange{ResponseWriter: w, control: http.NewResponseController(w), front: &a.front, id: rand.Text()}
 	x.body = &body{src: r.Body, control: x.control, stall: a.stall, left: a.stall, rate: a.rate, ended: r.ContentLength == 0}
 	if !x.body.ended {
 		// For what the server itself reads of a body that no handler wants.
@@ -59,6 +61,7 @@ func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 func (x *exchange) WriteHeader(status int) {
 	if x.status == 0 {
 		x.status = status
+		x.front.relocate(x.Header())
 	}
 	x.extend()
 	x.ResponseWriter.WriteHeader(status)
@@ -67,6 +70,7 @@ func (x *exchange) WriteHeader(status int) {
 func (x *exchange) Write(p []byte) (int, error) {
 	if x.status == 0 {
 		x.status = http.StatusOK
+		x.front.relocate(x.Header())
 	}
 	x.extend()
 	return x.ResponseWriter.Write(p)
@@ -76,13 +80,24 @@ func (x *exchange) Write(p []byte) (int, error) {
 func (a *httpAPI) around(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		started := time.Now()
-		x, r := a.begin(w, r)
+		x, r := a.begin(w, a.front.arrive(r))
 		h := x.Header()
 		h.Set("X-Request-Id", x.id)
 		secure(h)
 		defer a.finish(x, r, started)
-		if f := refuse(r); f != nil {
+		if f := refuse(r, a.door.isClosed() || bySocket(r)); f != nil {
 			a.fail(x, r, f)
+			return
+		}
+		if a.front.isAtBase(r) {
+			x.Header().Set("Location", "/")
+			x.WriteHeader(http.StatusPermanentRedirect)
+			return
+		}
+		r, leave, err := a.admit(x, r)
+		defer leave()
+		if err != nil {
+			a.fail(x, r, err)
 			return
 		}
 		next.ServeHTTP(x, r)
@@ -102,7 +117,10 @@ func (a *httpAPI) finish(x *exchange, r *http.Request, started time.Time) {
 	}
 	attrs := []slog.Attr{
 		slog.String("request", x.id), slog.String("method", r.Method), slog.String("path", r.URL.Path),
-		slog.Int("status", x.status), slog.Duration("took", time.Since(started)),
+		slog.String("client", r.RemoteAddr), slog.Int("status", x.status), slog.Duration("took", time.Since(started)),
+	}
+	if x.token != "" {
+		attrs = append(attrs, slog.String("token", x.token))
 	}
 	if x.err != nil {
 		attrs = append(attrs, slog.Any("err", x.err))

@@ -74,7 +74,7 @@ func conforms(doc *openapi3.T, r *http.Request, rec *recording) error {
 		if isStatic(r.URL.Path) && rec.status < http.StatusBadRequest {
 			return nil
 		}
-		if !slices.Contains([]int{http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusForbidden, http.StatusMisdirectedRequest}, rec.status) {
+		if !slices.Contains([]int{http.StatusUnauthorized, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusForbidden, http.StatusMisdirectedRequest}, rec.status) {
 			return fmt.Errorf("it is no operation of the description")
 		}
 		return validate(doc.Components.Schemas["Problem"], h, problemType, rec.body.Bytes())

@@ -125,6 +125,9 @@ func (a *httpAPI) explain(r *http.Request, err error) *refusalError {
 	if f, ok := errors.AsType[*refusalError](context.Cause(r.Context())); ok {
 		return f // it was ended, whatever came of that
 	}
+	if f, ok := errors.AsType[*refusalError](context.Cause(r.Context())); ok {
+		return f // it was ended, whatever came of that
+	}
 	f := a.known(r, err)
 	f.err = err
 	return f
@@ -188,12 +191,15 @@ func (a *httpAPI) fail(x *exchange, r *http.Request, err error) {
 	if c := challenge(f); c != "" {
 		h.Set("WWW-Authenticate", c)
 	}
+	if c := challenge(f); c != "" {
+		h.Set("WWW-Authenticate", c)
+	}
 	if f.retryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(f.retryAfter))
 	}
 	x.json(f.status, problemType, problem{
-		Type: problemsPath + f.name, Title: f.title, Status: f.status, Detail: f.detail,
-		Retryable: f.retryable(), RequestID: x.id, Upload: f.upload, Size: f.size, Limit: f.limit,
+		Type: a.front.address(problemsPath + f.name), Title: f.title, Status: f.status, Detail: f.detail,
+		Retryable: f.retryable(), RequestID: x.id, Upload: a.front.address(f.upload), Size: f.size, Limit: f.limit,
 	})
 }
 

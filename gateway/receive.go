@@ -101,8 +101,10 @@ type reception struct {
 	g     *Gateway
 	ctx   context.Context
 	stop  context.CancelCauseFunc
-	files []*incoming
-	held  int // bytes of small bodies in memory
+	// sender is the name of the token that it comes with.
+	sender sql.Null[string]
+	files  []*incoming
+	held   int // bytes of small bodies in memory
 
 	mu        sync.Mutex
 	now       phase             // guarded by mu
@@ -122,7 +124,7 @@ const (
 // receive starts taking in a request's files. Ending ctx ends them.
 func (g *Gateway) receive(ctx context.Context) *reception {
 	ctx, stop := context.WithCancelCause(ctx)
-	return &reception{g: g, ctx: ctx, stop: stop, committed: make(chan struct{}), labels: map[string]string{}}
+	return &reception{g: g, ctx: ctx, stop: stop, sender: callerOf(ctx).sender(), committed: make(chan struct{}), labels: map[string]string{}}
 }
 
 // label gives all files of the reception these labels, and no others, until
@@ -156,6 +158,9 @@ func (r *reception) add(name proto.FileName, declared int64, body io.Reader) (in
 	}
 	if limit := r.g.cfg.To.MaxSize(); declared > limit {
 		return 0, tooLarge(limit)
+	}
+	if err := callerOf(r.ctx).tooLarge(declared); err != nil {
+		return 0, err
 	}
 	if err := r.g.room(max(declared, 0)); err != nil {
 		return 0, err

@@ -67,6 +67,9 @@ func (c *intake) read(p []byte) (int, error) {
 	if limit := c.g.cfg.To.MaxSize(); total > limit {
 		return n, tooLarge(limit)
 	}
+	if err := callerOf(c.ctx).tooLarge(total); err != nil {
+		return n, err
+	}
 	if c.in.declared >= 0 && total > c.in.declared {
 		return n, fmt.Errorf("%w: more than %d bytes came", errLength, c.in.declared)
 	}

@@ -55,6 +55,8 @@ var (
 type httpAPI struct {
 	core    uploads
 	door    *door // nil lets everybody in
+	front   Front
+	door    *door // nil lets everybody in
 	receive func(context.Context) receiver
 	limit   int64 // bytes of a file that the destination takes
 	names   naming

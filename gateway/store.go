@@ -18,6 +18,9 @@ import (
 	"ferry/proto"
 )
 
+// databaseFile is the database, in the data folder.
+const databaseFile = "gateway.db"
+
 //go:embed migrations/*.sql
 var migrationFiles embed.FS
 
@@ -29,7 +32,7 @@ const (
 )
 
 func openStore(ctx context.Context, data string) (*sqldb.DB, error) {
-	path := filepath.Join(data, "gateway.db")
+	path := filepath.Join(data, databaseFile)
 	// SQLite gives its other files the mode of this one.
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -134,7 +137,7 @@ func (g *Gateway) scan(row interface{ Scan(...any) error }) (Upload, error) {
 		return Upload{}, err
 	}
 	if receipt {
-		u.Receipt = new(u.address() + receiptPath)
+		u.Receipt = new(g.cfg.Front.address(u.address() + receiptPath))
 	}
 	return u, nil
 }
@@ -214,9 +217,9 @@ func insert(ctx context.Context, tx *sql.Tx, in *incoming, now time.Time) error 
 	if err != nil {
 		return err
 	}
-	if _, err := tx.ExecContext(ctx, `insert into uploads (id, name, size, sha256, cksum, state, body, labels, created_at, updated_at)
-		values ($1, $2, $3, $4, $5, 'queued', $6, $7, $8, $9)`,
-		in.id, in.named().String(), in.sum.Size, in.sum.SHA256[:], in.sum.Cksum, body, labels,
+	if _, err := tx.ExecContext(ctx, `insert into uploads (id, name, size, sha256, cksum, state, body, labels, token, created_at, updated_at)
+		values ($1, $2, $3, $4, $5, 'queued', $6, $7, $8, $9, $10)`,
+		in.id, in.named().String(), in.sum.Size, in.sum.SHA256[:], in.sum.Cksum, body, labels, in.from.sender,
 		in.created.UnixMicro(), now.UnixMicro()); err != nil {
 		return fmt.Errorf("record upload: %w", err)
 	}

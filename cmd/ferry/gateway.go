@@ -30,11 +30,6 @@ func (g *gatewaySettings) register(flags *pflag.FlagSet, name, nameUsage string)
 
 func (g *gatewaySettings) check() error {
 	var errs []error
-	if err := checkAddress("http", g.http); err != nil {
-		errs = append(errs, err)
-	} else if err := gateway.CheckListen(g.http); err != nil {
-		errs = append(errs, fmt.Errorf("--http %s: %w", g.http, err))
-	}
 	if g.workers < 0 {
 		errs = append(errs, fmt.Errorf("--workers %d: want 0, for what suits the destination, or more", g.workers))
 	}
@@ -42,6 +37,17 @@ func (g *gatewaySettings) check() error {
 		errs = append(errs, fmt.Errorf("--name: %w", err))
 	}
 	return errors.Join(errs...)
+}
+
+// checkLoopback wants an address that no other machine reaches.
+func (g *gatewaySettings) checkLoopback() error {
+	if err := checkAddress("http", g.http); err != nil {
+		return err
+	}
+	if err := gateway.CheckListen(g.http); err != nil {
+		return fmt.Errorf("--http %s: %w", g.http, err)
+	}
+	return nil
 }
 
 // config is the gateway's, on a folder and to a destination.
@@ -87,7 +93,7 @@ func (f *destinationFlags) read(p *program) (d destination, err error) {
 }
 
 func (p *program) gatewayCommand() *cobra.Command {
-	c, g, f := &common{}, &gatewaySettings{}, &destinationFlags{}
+	c, g, f, e := &common{}, &gatewaySettings{}, &destinationFlags{}, &entrance{}
 	cmd := &cobra.Command{
 		Use:   "gateway --data DIR --to v4://HOST:PORT [flags]",
 		Short: "Run the HTTP side alone",
@@ -96,7 +102,11 @@ and delivers it to the native server that --to names. When it is ready it
 prints its address.
 
 At the server it is a client, which registers once, with a --join token of the
-server's operator, and is known by the key in DIR/identity afterwards.`,
+server's operator, and is known by the key in DIR/identity afterwards.
+
+On loopback it lets everybody in until "ferry token create" has made a first
+token, and only those with one from then on. On any other address it needs a
+token to start, and TLS: its own, or that of a proxy in front.`,
 		Example: `  ferry gateway --data ./gateway --to 'v4://files.example.org:1257?pin=sha256:1c5f...' --join @token
   ferry gateway --data ./gateway --to v4://files.example.org --name build-7
   ferry gateway --data ./gateway --to 'v3://127.0.0.1:1256?window=64'
@@ -105,44 +115,49 @@ server's operator, and is known by the key in DIR/identity afterwards.`,
 	c.register(cmd.Flags(), "", "`DIR` for the uploads on their way and the gateway's identity (required)")
 	g.register(cmd.Flags(), "", "`NAME` of the gateway at the server, and so of the folder that its files are stored in; this host's if not given")
 	f.register(cmd.Flags())
+	e.register(cmd.Flags())
 	var d destination
 	check := func() (err error) {
 		if g.name == "" {
 			g.name, _ = os.Hostname() // where it is not to be had, check asks for a name
 		}
 		d, err = f.read(p)
-		return errors.Join(err, g.check())
+		return errors.Join(err, g.check(), e.check(g.http))
 	}
 	return p.service(cmd, c, check, func(ctx context.Context, log *slog.Logger) error {
-		return p.runGateway(ctx, c, g, d, log)
+		return p.runGateway(ctx, c, g, d, e, log)
 	})
 }
 
-func (p *program) runGateway(ctx context.Context, c *common, g *gatewaySettings, d destination, log *slog.Logger) (err error) {
+func (p *program) runGateway(ctx context.Context, c *common, g *gatewaySettings, d destination, e *entrance, log *slog.Logger) (err error) {
 	cfg, err := g.config(c.data, d.to, d.join, c, log)
 	if err != nil {
 		return err
 	}
+	cfg.Front = e.front
 	gw, err := gateway.Open(ctx, cfg)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, gw.Close()) }()
-	ln, err := listen(ctx, "http", g.http)
+	if err := e.checkTokens(ctx, gw, c.data, g.http); err != nil {
+		return err
+	}
+	ln, err := e.listen(ctx, g.http, log)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(p.stdout, `Ferry's gateway is ready.
 
-  page and API   http://%s
+  page and API   %s
   delivers to    %s as %s
   data folder    %s
 
 Send a file:
 
-  curl -F file=@FILE http://%s/uploads
+  %s
 
-`, ln.Addr(), cfg.To, cfg.Name, absolute(c.data), ln.Addr())
+`, e.url(ln.Addr()), cfg.To, cfg.Name, absolute(c.data), e.curl(ln.Addr()))
 	return serveParts(ctx, gatewayPart(gw, ln))
 }
 

@@ -79,6 +79,7 @@ and stores them with a native server.
   ferry up        everything in one process, on this machine alone: begin here
   ferry server    the native server alone, and what its operator does
   ferry gateway   the HTTP side alone, delivering to a server elsewhere
+  ferry token     make the tokens that a gateway lets in
   ferry push      send files to a gateway and wait until they are delivered
   ferry send      send files to a native server at once, without a gateway
   ferry trust     remember which key a server has

@@ -20,9 +20,19 @@ type operatorFlags struct {
 // operate completes such a command. args says how many arguments it takes and
 // what they are; check may be nil.
 func (p *program) operate(cmd *cobra.Command, args []string, check func() error, run func(ctx context.Context, o *operatorFlags, args []string) error) *cobra.Command {
+	return p.operateOn("server", serverData, cmd, args, check, run)
+}
+
+// operateOn completes a command that works on the data folder of a server or a
+// gateway.
+func (p *program) operateOn(whose, data string, cmd *cobra.Command, args []string, check func() error, run func(ctx context.Context, o *operatorFlags, args []string) error) *cobra.Command {
 	o := &operatorFlags{}
 	flags := cmd.Flags()
-	flags.StringVar(&o.data, "data", serverData, "`DIR` of the server")
+	usage := "`DIR` of the " + whose
+	if data == "" {
+		usage += " (required)"
+	}
+	flags.StringVar(&o.data, "data", data, usage)
 	flags.BoolVar(&o.json, "json", false, "print JSON")
 	registerConfig(flags, &o.config)
 	cmd.DisableFlagsInUseLine = true
@@ -31,7 +41,7 @@ func (p *program) operate(cmd *cobra.Command, args []string, check func() error,
 			return err
 		}
 		if o.data == "" {
-			return usagef("--data is missing: the folder of the server")
+			return usagef("--data is missing: the folder of the %s", whose)
 		}
 		if len(given) != len(args) {
 			if len(args) == 0 {

@@ -42,7 +42,7 @@ time that --grace allows.`,
 	c.register(cmd.Flags(), "./ferry-data", "`DIR` to keep everything in")
 	g.register(cmd.Flags(), "local", "`NAME` under which the gateway registers at the server, and so of the folder that its files are stored in")
 	s.register(cmd.Flags(), "127.0.0.1:1257")
-	check := func() error { return errors.Join(g.check(), s.check()) }
+	check := func() error { return errors.Join(g.check(), g.checkLoopback(), s.check()) }
 	return p.service(cmd, c, check, func(ctx context.Context, log *slog.Logger) error {
 		return p.runUp(ctx, c, g, s, log)
 	})

@@ -22,7 +22,7 @@ const (
 
 // always are the problems that every request may meet.
 var always = map[int]string{
-	http.StatusForbidden:                   "A page of another origin is behind the request",
+	http.StatusForbidden:                   "A page of another origin is behind the request, or the token lacks a scope",
 	http.StatusMisdirectedRequest:          "The request is for another host: the gateway answers as localhost and under loopback addresses",
 	http.StatusRequestHeaderFieldsTooLarge: "The request's address and header are too long",
 	http.StatusInternalServerError:         "A mistake of the gateway's, which its log describes",
@@ -32,7 +32,6 @@ var always = map[int]string{
 func mend(doc object, f facts) error {
 	doc["openapi"] = "3.1.0"
 	doc["servers"] = []any{object{"url": "/", "description": "The gateway that serves this description"}}
-	doc["security"] = []any{} // it listens on loopback alone, and knows no tokens
 	info, err := child(doc, "info")
 	if err != nil {
 		return err
@@ -56,6 +55,7 @@ func mend(doc object, f facts) error {
 		"description": "Names the request in the gateway's log", "schema": object{"type": "string"}, "example": "4TQ7LJ2XRVNSX6KDKQZPHGZB3M",
 	}}
 	components["responses"] = commonResponses()
+	components["securitySchemes"] = securitySchemes()
 	paths, err := child(doc, "paths")
 	if err != nil {
 		return err
@@ -67,6 +67,9 @@ func mend(doc object, f facts) error {
 		}
 		for _, method := range slices.Sorted(maps.Keys(item)) {
 			if err := mendOperation(item, method); err != nil {
+				return fmt.Errorf("%s %s: %w", method, path, err)
+			}
+			if err := mendSecurity(item, path, method); err != nil {
 				return fmt.Errorf("%s %s: %w", method, path, err)
 			}
 		}
