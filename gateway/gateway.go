@@ -73,7 +73,6 @@ type Gateway struct {
 
 	live        *live
 	door        *door
-	door        *door
 	bell        chan struct{} // a value for each worker that may find a job
 	unreachable atomic.Bool   // the network has failed since the last delivery
 	ids         ids
@@ -175,9 +174,6 @@ func (g *Gateway) openParts(ctx context.Context) (err error) {
 	if g.door, err = newDoor(ctx, g.db, g.live, g.log); err != nil {
 		return err
 	}
-	if g.door, err = newDoor(ctx, g.db, g.live, g.log); err != nil {
-		return err
-	}
 	if g.spool, err = blob.Open(g.cfg.Data); err != nil {
 		return fmt.Errorf("open spool: %w", err)
 	}
@@ -238,11 +234,6 @@ func (g *Gateway) Serve(ctx context.Context, ln net.Listener) error {
 	for range g.cfg.Workers {
 		workers.Go(func() { g.work(claims, running) })
 	}
-	looking, lookAway := context.WithCancel(running)
-	var looks sync.WaitGroup
-	looks.Go(func() { g.door.watch(looking) })
-	defer looks.Wait()
-	defer lookAway()
 	looking, lookAway := context.WithCancel(running)
 	var looks sync.WaitGroup
 	looks.Go(func() { g.door.watch(looking) })

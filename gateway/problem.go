@@ -125,9 +125,6 @@ func (a *httpAPI) explain(r *http.Request, err error) *refusalError {
 	if f, ok := errors.AsType[*refusalError](context.Cause(r.Context())); ok {
 		return f // it was ended, whatever came of that
 	}
-	if f, ok := errors.AsType[*refusalError](context.Cause(r.Context())); ok {
-		return f // it was ended, whatever came of that
-	}
 	f := a.known(r, err)
 	f.err = err
 	return f
@@ -187,9 +184,6 @@ func (a *httpAPI) fail(x *exchange, r *http.Request, err error) {
 	if !x.body.ended {
 		h.Set("Connection", "close")
 		x.body.leave(a.leave, r.Header.Get("Expect") != "")
-	}
-	if c := challenge(f); c != "" {
-		h.Set("WWW-Authenticate", c)
 	}
 	if c := challenge(f); c != "" {
 		h.Set("WWW-Authenticate", c)

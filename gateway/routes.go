@@ -54,7 +54,6 @@ var (
 // httpAPI answers HTTP.
 type httpAPI struct {
 	core    uploads
-	door    *door // nil lets everybody in
 	front   Front
 	door    *door // nil lets everybody in
 	receive func(context.Context) receiver
@@ -84,6 +83,8 @@ func (g *Gateway) httpAPI() *httpAPI {
 	receive := func(ctx context.Context) receiver { return g.receive(ctx) }
 	a := newHTTPAPI(g, receive, g.cfg.To.MaxSize(), namingFor(g.cfg.To.ParseName))
 	a.version, a.log, a.door = g.cfg.Version, g.log, g.door
+	a.front = g.cfg.Front
+	a.description = newStatic("openapi.yaml", a.front.describe(api.OpenAPI))
 	return a
 }
 
