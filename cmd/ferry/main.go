@@ -79,8 +79,9 @@ and stores them with a native server.
   ferry up        everything in one process, on this machine alone: begin here
   ferry server    the native server alone, and what its operator does
   ferry gateway   the HTTP side alone, delivering to a server elsewhere
-  ferry token     make the tokens that a gateway lets in
   ferry push      send files to a gateway and wait until they are delivered
+  ferry status    show the uploads of a gateway; watch, cancel and retry are for
+                  them, too
   ferry send      send files to a native server at once, without a gateway
   ferry trust     remember which key a server has
   ferry verify    check a receipt, and the file that it is for
@@ -103,8 +104,9 @@ trust, verify, key and others have more: "ferry help exit-codes" lists them.`,
 	root.SetErr(p.stderr)
 	root.SetFlagErrorFunc(flagError)
 	root.SetUsageTemplate(usageTemplate)
-	root.AddCommand(p.upCommand(), p.serverCommand(), p.gatewayCommand(), p.pushCommand(), p.sendCommand(),
-		p.trustCommand(), p.verifyCommand(), p.keyCommand(), p.versionCommand(), exitCodesTopic())
+	root.AddCommand(p.upCommand(), p.serverCommand(), p.gatewayCommand(),
+		p.pushCommand(), p.statusCommand(), p.watchCommand(), p.cancelCommand(), p.retryCommand(),
+		p.sendCommand(), p.trustCommand(), p.verifyCommand(), p.keyCommand(), p.versionCommand(), exitCodesTopic())
 	return root
 }
 

@@ -170,7 +170,8 @@ func (p *program) push(ctx context.Context, s *pushSettings, gateway *gatewayCli
 	}
 	labels := s.labels
 	if !s.noCILabels {
-		labels = slices.Concat(labels, without(ciLabels(p.environ), labels))
+		ci := without(ciLabels(p.environ), labels)
+		labels = slices.Concat(labels, ci[:min(len(ci), max(0, maxLabels-len(labels)))])
 	}
 	show := newPushDisplay(p, s, plan.files, plan.size)
 	if gateway.exposed() {

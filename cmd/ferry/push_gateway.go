@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -319,6 +320,8 @@ type remoteUpload struct {
 	CreatedAt   time.Time         `json:"created_at"`
 	UpdatedAt   time.Time         `json:"updated_at"`
 	DeliveredAt time.Time         `json:"delivered_at"`
+
+	raw json.RawMessage // all that the gateway said
 }
 
 // over reports whether nothing will become of the upload by itself any more.
@@ -340,31 +343,44 @@ func (g *gatewayClient) upload(ctx context.Context, c call) (u remoteUpload, a r
 		return u, a, err
 	}
 	if err := json.Unmarshal(a.body, &u); err != nil || u.ID == "" || u.State == "" {
-		return u, a, &gatewayError{status: a.status, Title: "its answer is no upload: is that a Ferry gateway?"}
+		return u, a, errNoUpload(a.status)
 	}
+	u.raw = a.body
 	return u, a, nil
+}
+
+// list returns uploads as the gateway has them.
+func (g *gatewayClient) list(ctx context.Context, query url.Values) ([]remoteUpload, error) {
+	a, err := g.do(ctx, call{method: http.MethodGet, path: "/uploads", query: query})
+	if err != nil {
+		return nil, err
+	}
+	var list struct {
+		Uploads []json.RawMessage `json:"uploads"`
+	}
+	if err := json.Unmarshal(a.body, &list); err != nil {
+		return nil, errNoUpload(a.status)
+	}
+	uploads := make([]remoteUpload, len(list.Uploads))
+	for i, raw := range list.Uploads {
+		if err := json.Unmarshal(raw, &uploads[i]); err != nil {
+			return nil, errNoUpload(a.status)
+		}
+		uploads[i].raw = raw
+	}
+	return uploads, nil
+}
+
+// errNoUpload is for an answer that cannot be read.
+func errNoUpload(status int) error {
+	return &gatewayError{status: status, Title: "its answer is no upload and no list of them: is that a Ferry gateway?"}
 }
 
 // find returns the uploads of a name and content that the gateway knows, newest
 // first.
 func (g *gatewayClient) find(ctx context.Context, name proto.FileName, sha256 string) ([]remoteUpload, error) {
-	a, err := g.do(ctx, call{method: http.MethodGet, path: "/uploads", query: url.Values{"sha256": {sha256}, "name": {name.String()}}})
-	if err != nil {
-		return nil, err
-	}
-	var list struct {
-		Uploads []remoteUpload `json:"uploads"`
-	}
-	if err := json.Unmarshal(a.body, &list); err != nil {
-		return nil, &gatewayError{status: a.status, Title: "its answer is no list of uploads: is that a Ferry gateway?"}
-	}
-	var same []remoteUpload
-	for _, u := range list.Uploads {
-		if u.SHA256 == sha256 && u.Name == name.String() {
-			same = append(same, u)
-		}
-	}
-	return same, nil
+	uploads, err := g.list(ctx, url.Values{"sha256": {sha256}, "name": {name.String()}})
+	return slices.DeleteFunc(uploads, func(u remoteUpload) bool { return u.SHA256 != sha256 || u.Name != name.String() }), err
 }
 
 // uploadPath is an upload's address.

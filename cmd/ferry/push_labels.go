@@ -3,6 +3,8 @@ package main
 import (
 	"net/url"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // A ciSystem says where a CI system keeps what is worth a label. Only the
@@ -21,8 +23,17 @@ var ciSystems = []ciSystem{
 	{"jenkins", "JENKINS_URL", []string{"$GIT_URL"}, []string{"$GIT_COMMIT"}, []string{"$JOB_NAME"}, []string{"$BUILD_URL"}},
 }
 
-// maxCIValue keeps a label's value within what the gateway takes.
-const maxCIValue = 255
+// maxLabels is how many labels the gateway takes.
+const maxLabels = 16
+
+// maxCIValue is the longest value of a label that the gateway takes, in
+// characters. It takes printable ones alone.
+const maxCIValue = 256
+
+func isLabelValue(value string) bool {
+	return value != "" && utf8.ValidString(value) && utf8.RuneCountInString(value) <= maxCIValue &&
+		!strings.ContainsFunc(value, func(r rune) bool { return !unicode.IsPrint(r) })
+}
 
 // ciLabels are the labels that say which run of a pipeline sends: none outside
 // of one.
@@ -41,7 +52,7 @@ func ciLabels(environ []string) []string {
 			key  string
 			from []string
 		}{{"repository", ci.repository}, {"commit", ci.commit}, {"job", ci.job}, {"run", ci.run}} {
-			if value := withoutSecrets(expand(l.from, env)); value != "" && len(value) <= maxCIValue {
+			if value := withoutSecrets(expand(l.from, env)); isLabelValue(value) {
 				labels = append(labels, "ci-"+l.key+"="+value)
 			}
 		}

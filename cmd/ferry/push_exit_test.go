@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"ferry/proto"
+)
+
+const fakeID = "01K62Q3V7N5CW0M8DJ4RXEBZ9T"
+
+// takes is a gateway that takes a file and then has it in a state.
+func takes(state, more string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		sum := sha256.New()
+		_, _ = io.Copy(sum, r.Body)
+		now := state
+		if r.Method != http.MethodGet {
+			now = "queued"
+			w.WriteHeader(http.StatusAccepted)
+		}
+		fmt.Fprintf(w, `{"id":%q,"name":"a.bin","state":%q,"sha256":"%x"%s}`, fakeID, now, sum.Sum(nil), more)
+	}
+}
+
+// TestPushExitCodes has each status that ferry help exit-codes lists for ferry
+// push come about, with its words on stderr and in --json.
+func TestPushExitCodes(t *testing.T) {
+	live := startGateway(t)
+	nowhere, err := proto.ParseDestination("v4://" + closedPort(t) + "?ca=system")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stuck := startGatewayTo(t, nowhere, "")
+	file := makeFile(t, "a.bin", strings.Repeat("a", 20_000))
+	other := makeFile(t, "a.bin", "another content")
+	folder := filepath.Dir(makeFile(t, "x", "x"))
+	changing := makeFile(t, "a.bin", "as it was")
+	const conflict = `{"type":"/problems/conflict","title":"Other content","status":409,"sha256":"aaaa","existing_sha256":"bbbb"}`
+	fake := func(h http.HandlerFunc) []string { return []string{"--gateway", fakeGateway(t, h)} }
+	seen := map[int]bool{}
+	for _, c := range []struct {
+		name  string
+		args  []string
+		want  int
+		state string // "" is no line
+		words string
+	}{
+		{"delivered", []string{file}, 0, "delivered", ""},
+		{"delivered before", []string{file}, 0, "delivered", ""},
+		{"received", []string{"--wait=received", "--gateway", stuck.url, file}, 0, "received", ""},
+		{"no room for receipts", []string{"--receipt", file, file}, 1, "", "the receipt could not be kept"},
+		{"no such flag", []string{"--gatewai", live.url, file}, 2, "", "did you mean --gateway?"},
+		{"same names", []string{file, other}, 2, "", "would both be stored as a.bin"},
+		{"bad name", []string{"--dest-prefix", "../", file}, 2, "", `its part ".."`},
+		{"other content", append(fake(says(409, conflict)), file), 3, "failed", "SHA-256 bbbb; this one has aaaa"},
+		{"refused", append(fake(says(400, `{"title":"The label is not good","request_id":"R7"}`)), file), 3, "failed", "refused: The label is not good (400, request R7)"},
+		{"elsewhere", append(fake(func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://gw.example.org/uploads", http.StatusPermanentRedirect)
+		}), file), 3, "failed", "go to https://gw.example.org/uploads"},
+		{"always busy", append(fake(says(503, `{"title":"Too many"}`)), "--timeout", "100ms", file), 3, "failed", "Too many (503), until --timeout"},
+		{"delivery takes too long", []string{"--gateway", stuck.url, "--timeout", "300ms", file}, 4, "failed", `"ferry watch 01`},
+		{"sending takes too long", append(fake(func(_ http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body) // else nobody notices that the client is gone
+			<-r.Context().Done()
+		}), "--timeout", "100ms", file), 4, "failed", "--timeout has passed"},
+		{"delivery failed", append(fake(takes("failed", `,"error":"no such client"`)), file), 5, "failed", "the delivery failed: no such client, upload " + fakeID},
+		{"cancelled", append(fake(takes("cancelled", "")), file), 5, "failed", "somebody cancelled"},
+		{"the gateway has something else", append(fake(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusAccepted)
+			_, _ = w.Write([]byte(`{"id":"` + fakeID + `","state":"queued","sha256":"cccc"}`))
+		}), file), 6, "failed", "it says cccc"},
+		{"the file changed", append(fake(func(w http.ResponseWriter, r *http.Request) {
+			if err := os.WriteFile(changing, []byte("longer than it was"), 0o600); err != nil {
+				t.Error(err)
+			}
+			takes("queued", "")(w, r)
+		}), changing), 6, "failed", "the file changed"},
+		{"digest refused", append(fake(says(400, `{"type":"/problems/digest","title":"It differs"}`)), file), 6, "failed", "It differs"},
+		{"no token", append(fake(says(401, `{"title":"Who are you?"}`)), file), 7, "failed", "Who are you?"},
+		{"not allowed", append(fake(says(403, `{"title":"Not you"}`)), file), 7, "failed", "Not you"},
+		{"no file", []string{filepath.Join(folder, "none")}, 8, "", "no file for "},
+		{"nothing matches", []string{filepath.Join(folder, "*.none")}, 8, "", "no file for "},
+		{"not a file", []string{"/dev/null"}, 8, "", "not a regular file"},
+		{"too large", append(fake(says(413, `{"title":"Too large","retryable":true}`)), file), 9, "failed", "Too large"},
+		{"gateway full", append(fake(says(507, `{"title":"No room","retryable":true}`)), file), 9, "failed", "No room"},
+		{"nobody listens", []string{"--gateway", "http://" + closedPort(t), "--connect-timeout", "50ms", file}, 10, "failed", "the gateway cannot be reached"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			seen[c.want] = true
+			got := push(t, live.url, append([]string{"--json"}, c.args...)...)
+			if got.status != c.want || !strings.Contains(got.stderr, c.words) {
+				t.Errorf("status %d, want %d; stderr %q, want %q in it", got.status, c.want, got.stderr, c.words)
+			}
+			all := got.outcomes(t)
+			if c.state == "" {
+				if len(all) > 0 {
+					t.Errorf("stdout %q, want nothing", got.stdout)
+				}
+				return
+			}
+			for _, o := range all {
+				if o.State != c.state || o.Exit != c.want || c.words != "" && (o.Error == "" || !strings.Contains(got.stderr, o.Error)) {
+					t.Errorf("%+v, want %s with exit %d", o, c.state, c.want)
+				}
+			}
+			if len(all) != 1 {
+				t.Errorf("stdout %q, want one file", got.stdout)
+			}
+		})
+	}
+	for status := range 11 {
+		if !seen[status] || !strings.Contains(pushExitCodes, "\n"+strings.Repeat(" ", 4-len(strconv.Itoa(status)))+strconv.Itoa(status)+"  ") {
+			t.Errorf("status %d: has a row %v, and ought to be in the help", status, seen[status])
+		}
+	}
+	wantContent(t, live.stored("a.bin"), strings.Repeat("a", 20_000))
+}
+
+// TestPushStopped ends the program's context as a signal does, while it waits
+// for the delivery: the id is said.
+func TestPushStopped(t *testing.T) {
+	ctx, stop := context.WithCancelCause(t.Context())
+	url := fakeGateway(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			stop(errStopped)
+		}
+		takes("queued", "")(w, r)
+	})
+	got := pushContext(ctx, []string{"FERRY_GATEWAY=" + url}, "", makeFile(t, "a", "a"))
+	if got.status != exitFailure || !strings.Contains(got.stderr, "stopped by a signal") || !strings.Contains(got.stderr, fakeID) {
+		t.Errorf("status %d, stderr %q; want %d and the id", got.status, got.stderr, exitFailure)
+	}
+}
