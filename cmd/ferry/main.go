@@ -79,6 +79,7 @@ and stores them with a native server.
   ferry up        everything in one process, on this machine alone: begin here
   ferry server    the native server alone, and what its operator does
   ferry gateway   the HTTP side alone, delivering to a server elsewhere
+  ferry token     make the tokens that a gateway lets in
   ferry push      send files to a gateway and wait until they are delivered
   ferry status    show the uploads of a gateway; watch, cancel and retry are for
                   them, too
@@ -104,7 +105,7 @@ trust, verify, key and others have more: "ferry help exit-codes" lists them.`,
 	root.SetErr(p.stderr)
 	root.SetFlagErrorFunc(flagError)
 	root.SetUsageTemplate(usageTemplate)
-	root.AddCommand(p.upCommand(), p.serverCommand(), p.gatewayCommand(),
+	root.AddCommand(p.upCommand(), p.serverCommand(), p.gatewayCommand(), p.tokenCommand(),
 		p.pushCommand(), p.statusCommand(), p.watchCommand(), p.cancelCommand(), p.retryCommand(),
 		p.sendCommand(), p.trustCommand(), p.verifyCommand(), p.keyCommand(), p.versionCommand(), exitCodesTopic())
 	return root
