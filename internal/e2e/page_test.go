@@ -138,6 +138,21 @@ func TestPageWithoutScripts(t *testing.T) {
 // slow for one connection and cuts off all others. It takes the pictures.
 func TestPageStates(t *testing.T) {
 	t.Parallel()
+	gw, files := inAllStates(t)
+	pictures := ""
+	if *screenshots != "" {
+		pictures = t.TempDir()
+	}
+	browse(t, "states", gw, map[string]any{"screenshots": pictures, "files": files})
+	if pictures != "" {
+		keepPictures(t, pictures, *screenshots)
+	}
+}
+
+// inAllStates is a gateway that has an upload in each state, and their names by
+// the states.
+func inAllStates(t *testing.T) (*process, map[string]string) {
+	t.Helper()
 	srv := startV4(t, t.TempDir())
 	between := newRelay(t, srv.v4)
 	gw := srv.startGatewayV4(t.TempDir(), between.address(), "studio").process
@@ -170,20 +185,9 @@ func TestPageStates(t *testing.T) {
 	// Later attempts are far apart: none comes in the middle of a picture.
 	waitFor(t, gw.http, waiting.ID, func(u upload) bool { return u.State == "waiting" && u.Attempts.Count >= 4 })
 	receiving := slowly(t, gw.http, "backup.sqlite", 210_000_000, 118_000_000)
-
-	pictures := ""
-	if *screenshots != "" {
-		pictures = t.TempDir()
-	}
-	browse(t, "states", gw, map[string]any{
-		"screenshots": pictures,
-		"files": map[string]string{
-			"delivered": delivered.Name, "failed": failed.Name, "cancelled": cancelled.Name,
-			"waiting": waiting.Name, "delivering": delivering.Name, "receiving": receiving,
-		},
-	})
-	if pictures != "" {
-		keepPictures(t, pictures, *screenshots)
+	return gw, map[string]string{
+		"delivered": delivered.Name, "failed": failed.Name, "cancelled": cancelled.Name,
+		"waiting": waiting.Name, "delivering": delivering.Name, "receiving": receiving,
 	}
 }
 
@@ -360,7 +364,8 @@ func do(t *testing.T, method, url string) {
 }
 
 // slowly begins an upload of size bytes and has sent the first of them when it
-// returns; the others do not come while the test runs. It returns the name.
+// returns; of the others, so few come while the test runs that the gateway just
+// goes on waiting for them. It returns the name.
 func slowly(t *testing.T, base, name string, size, first int64) string {
 	t.Helper()
 	body, more := io.Pipe()
@@ -375,6 +380,20 @@ func slowly(t *testing.T, base, name string, size, first int64) string {
 	if _, err := more.Write(make([]byte, first)); err != nil {
 		t.Fatal(err)
 	}
+	sending.Go(func() {
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return
+			}
+			if _, err := more.Write(make([]byte, 16<<10)); err != nil {
+				return
+			}
+		}
+	})
 	return name
 }
 

@@ -28,14 +28,16 @@ export const address = uploads.href;
 /** Patience with a request that carries no file. */
 const patience = 15_000;
 
-/** An answer that is not the one hoped for; its message is for people. */
+/** An answer that is not the one hoped for, or none. */
 export class Refusal extends Error {
   /**
-   * @param {number} status 0 if there was no answer at all
-   * @param {string} message
+   * @param {"told" | "odd" | "silent" | "broken"} kind told if the message is the gateway's, for people
+   * @param {number} [status]
+   * @param {string} [message] of an odd answer, its status
    */
-  constructor(status, message) {
-    super(message);
+  constructor(kind, status = 0, message = "") {
+    super(message || kind);
+    this.kind = kind;
     this.status = status;
   }
 }
@@ -100,8 +102,7 @@ export async function send(file, signal, onProgress) {
     signal.addEventListener("abort", () => request.abort(), { once: true });
     request.upload.addEventListener("progress", (event) => onProgress(event.loaded));
     request.addEventListener("abort", () => reject(signal.reason));
-    request.addEventListener("error", () => reject(new Refusal(0,
-      "The connection broke before the gateway had answered. Is Ferry running, and can the file still be read?")));
+    request.addEventListener("error", () => reject(new Refusal("broken")));
     request.addEventListener("load", resolve);
     request.open("POST", url);
     request.setRequestHeader("Accept", "application/json");
@@ -129,7 +130,7 @@ async function ask(method, url) {
   try {
     answer = await fetch(url, { method, cache: "no-store", headers: { Accept: "application/json" }, signal: AbortSignal.timeout(patience) });
   } catch {
-    throw new Refusal(0, "Ferry does not answer.");
+    throw new Refusal("silent");
   }
   if (!answer.ok) throw refusal(answer.status, answer.statusText, await answer.text());
   return answer;
@@ -149,5 +150,6 @@ function refusal(status, statusText, body) {
     // Something between the page and Ferry answered.
   }
   const parts = [problem.title, problem.detail].filter((part) => typeof part === "string" && part !== "");
-  return new Refusal(status, parts.map((part) => (/[.!?]$/.test(part) ? part : `${part}.`)).join(" ") || `The answer was ${status} ${statusText}`.trim());
+  if (parts.length === 0) return new Refusal("odd", status, `${status} ${statusText}`.trim());
+  return new Refusal("told", status, parts.map((part) => (/[.!?]$/.test(part) ? part : `${part}.`)).join(" "));
 }

@@ -2,6 +2,7 @@
 // and asks for a rendering of it; view.js renders, and nothing else.
 
 import * as api from "./api.js";
+import { text } from "./language.js";
 import { View } from "./view.js";
 import * as words from "./words.js";
 
@@ -12,12 +13,15 @@ import * as words from "./words.js";
  * @property {File} file
  * @property {number} sent bytes
  * @property {AbortController | null} running null while it waits for its turn, or has failed
- * @property {string} problem why it was not taken, or ""
+ * @property {Cause | null} problem why it was not taken
  * @property {boolean} hopeless whether trying again makes no sense
  * @property {string} id of the upload that the gateway shows for it meanwhile, or ""
  */
 
-/** @typedef {import("./api.js").Upload} Upload */
+/**
+ * @typedef {import("./api.js").Upload} Upload
+ * @typedef {import("./words.js").Cause} Cause
+ */
 
 /** How many files are sent at once; a browser opens six connections. */
 const sendsAtOnce = 3;
@@ -39,9 +43,9 @@ const state = {
   more: false,
   /** Whether the list has ever come. */
   loaded: false,
-  /** Why the list does not come, or "". */
-  trouble: "",
-  /** @type {Map<string, string>} by the id of an upload, why what was asked for it did not happen */
+  /** @type {Cause | null} why the list does not come */
+  trouble: null,
+  /** @type {Map<string, Cause>} by the id of an upload, why what was asked for it did not happen */
   notes: new Map(),
   /** @type {Map<string, string>} by the id of an upload, the key of the row that it took over from a send */
   rows: new Map(),
@@ -74,11 +78,11 @@ function changed() {
 
 let sendsMade = 0;
 
-/** @param {{file: File, problem: string}[]} files with a problem if it is known already that one cannot be sent */
+/** @param {{file: File, problem: Cause | null}[]} files with a problem if it is known already that one cannot be sent */
 function choose(files) {
   for (const { file, problem } of files) {
-    state.sends.push({ key: `send-${++sendsMade}`, file, sent: 0, running: null, problem, hopeless: problem !== "", id: "" });
-    if (problem) view.say(`${file.name} was not sent. ${problem}`);
+    state.sends.push({ key: `send-${++sendsMade}`, file, sent: 0, running: null, problem, hopeless: problem !== null, id: "" });
+    if (problem) view.say(text("wasNotSent", { name: file.name }), problem);
   }
   sendNext();
   changed();
@@ -109,7 +113,7 @@ async function run(send) {
   } catch (err) {
     if (send.running.signal.aborted) return;
     send.problem = inWords(err);
-    view.say(`${send.file.name} was not sent. ${send.problem}`);
+    view.say(text("wasNotSent", { name: send.file.name }), send.problem);
   } finally {
     send.running = null;
     sendNext();
@@ -139,7 +143,7 @@ function drop(send) {
 
 /** @param {Send} send */
 function cancelSend(send) {
-  if (!send.problem) view.say(`${send.file.name} is cancelled.`);
+  if (!send.problem) view.say(text("isCancelled", { name: send.file.name }));
   // Not for ever: it may have been complete already.
   if (send.id !== "") hidden.set(send.id, performance.now() + cutOff);
   send.running?.abort();
@@ -149,7 +153,7 @@ function cancelSend(send) {
 
 /** @param {Send} send */
 function resend(send) {
-  Object.assign(send, { problem: "", sent: 0 });
+  Object.assign(send, { problem: null, sent: 0 });
   sendNext();
   changed();
 }
@@ -173,7 +177,7 @@ function merge(uploads) {
     if (was?.state === upload.state) continue;
     state.notes.delete(upload.id);
     // What was there before the page was opened is no news, nor what "Show more" shows.
-    if (state.loaded && (was || upload.id > newest)) view.say(words.news(upload));
+    if (state.loaded && (was || upload.id > newest)) view.say(words.news(upload), words.reason(upload));
   }
   // Oldest first: this is the order in which they were sent.
   for (const upload of state.uploads.toReversed()) {
@@ -206,7 +210,7 @@ async function remove(id) {
       return;
     }
     learn(upload);
-    if (upload.state === "cancelled") view.say(`${upload.name} is cancelled.`);
+    if (upload.state === "cancelled") view.say(text("isCancelled", { name: upload.name }));
   });
 }
 
@@ -232,7 +236,7 @@ async function act(id, action) {
   } catch (err) {
     const problem = inWords(err);
     state.notes.set(id, problem);
-    view.say(problem);
+    view.say("", problem);
     if (err instanceof api.Refusal && err.status === 404) forget(id);
   }
   look();
@@ -244,10 +248,17 @@ function showMore() {
   look();
 }
 
-/** @param {unknown} err */
+/**
+ * @param {unknown} err
+ * @returns {Cause}
+ */
 function inWords(err) {
-  if (!(err instanceof api.Refusal)) console.error(err);
-  return words.sentence(err instanceof Error ? err.message : String(err));
+  if (!(err instanceof api.Refusal)) {
+    console.error(err);
+    return { text: String(err), theirs: true };
+  }
+  if (err.kind === "told") return { text: err.message, theirs: true };
+  return { text: text(err.kind, { answer: err.message }), theirs: false };
 }
 
 // Looking: at most one look at a time, none while nobody sees the page.
@@ -284,10 +295,10 @@ async function refresh() {
       more = answer.more && last !== undefined;
     }
     state.more = more;
-    state.trouble = "";
+    state.trouble = null;
   } catch (err) {
     const problem = inWords(err);
-    if (state.trouble !== problem) view.say(problem);
+    if (state.trouble?.text !== problem.text) view.say("", problem);
     state.trouble = problem;
     return;
   }
@@ -313,7 +324,7 @@ document.addEventListener("visibilitychange", () => {
 });
 
 window.addEventListener("beforeunload", (event) => {
-  if (state.sends.some((s) => s.problem === "")) event.preventDefault();
+  if (state.sends.some((s) => !s.problem)) event.preventDefault();
 });
 
 look();

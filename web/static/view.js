@@ -3,17 +3,20 @@
 // details stay where they are. Names and messages only ever become text.
 
 import { address, receipt } from "./api.js";
+import { exact, isolate, size, text, translateDocument } from "./language.js";
 import * as words from "./words.js";
 
 /**
  * @typedef {import("./app.js").State} State
  * @typedef {import("./app.js").Send} Send
  * @typedef {import("./api.js").Upload} Upload
+ * @typedef {import("./words.js").Cause} Cause
+ * @typedef {import("./language.js").Key} Key
  */
 
 /**
  * @typedef {object} Actions
- * @property {(files: {file: File, problem: string}[]) => void} choose
+ * @property {(files: {file: File, problem: Cause | null}[]) => void} choose
  * @property {(send: Send) => void} cancelSend
  * @property {(send: Send) => void} resend
  * @property {(id: string) => void} remove
@@ -31,13 +34,13 @@ import * as words from "./words.js";
  * @property {string[]} facts
  * @property {string} exact when that was, or ""
  * @property {string} receipt its address, or ""
- * @property {string} reason
+ * @property {Cause | null} reason
  * @property {[number, number] | null} received of how much, or null
  * @property {[number, number] | null} delivered of how much, or null
- * @property {[string, string][]} details
- * @property {string} removeVerb
+ * @property {import("./words.js").Line[]} details
+ * @property {"cancel" | "remove"} removeVerb
  * @property {() => void} remove
- * @property {string} retryVerb "" if that is not possible
+ * @property {"retry" | "retryNow" | null} retryVerb null if that is not possible
  * @property {() => void} retry
  */
 
@@ -77,6 +80,36 @@ function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+/**
+ * Shows a cause, in the language that it is in.
+ * @param {HTMLElement} node
+ * @param {Cause | null} cause
+ */
+function setCause(node, cause) {
+  setText(node, cause?.text ?? "");
+  if (cause?.theirs) Object.assign(node, { lang: "en", dir: "ltr" });
+  else for (const name of ["lang", "dir"]) node.removeAttribute(name);
+}
+
+/**
+ * Says in one word what the node is, and of which file for those who hear it alone.
+ * @param {HTMLElement} node
+ * @param {"receipt" | "details" | "cancel" | "remove" | "retry" | "retryNow"} key
+ * @param {string} name
+ */
+function setVerb(node, key, name) {
+  setText(node, text(key));
+  setName(node, text(`${key}Of`, { name }));
+}
+
+/**
+ * @param {HTMLElement} node
+ * @param {string} name
+ */
+function setName(node, name) {
+  if (node.ariaLabel !== name) node.ariaLabel = name;
+}
+
 /** One row of the list. */
 class Row {
   /** @param {HTMLTemplateElement} template */
@@ -85,7 +118,6 @@ class Row {
     this.node = find(copy, "li", HTMLLIElement);
     this.icon = find(copy, "path", SVGPathElement);
     this.name = find(copy, ".name bdi", HTMLElement);
-    this.names = this.node.querySelectorAll(".of");
     this.state = find(copy, ".state strong", HTMLElement);
     this.facts = find(copy, ".facts", HTMLElement);
     this.receipt = find(copy, ".receipt", HTMLAnchorElement);
@@ -94,6 +126,7 @@ class Row {
     this.in = find(copy, ".in", HTMLProgressElement);
     this.out = find(copy, ".out", HTMLProgressElement);
     this.details = find(copy, "details", HTMLDetailsElement);
+    this.summary = find(copy, "summary", HTMLElement);
     this.list = find(copy, "dl", HTMLDListElement);
     this.retry = find(copy, ".retry", HTMLButtonElement);
     this.remove = find(copy, ".remove", HTMLButtonElement);
@@ -111,33 +144,36 @@ class Row {
     const shape = icons[/** @type {keyof typeof icons} */ (item.tone)];
     if (this.icon.getAttribute("d") !== shape) this.icon.setAttribute("d", shape);
     setText(this.name, item.name);
-    for (const name of this.names) setText(name, item.name);
     setText(this.state, item.state);
-    setText(this.facts, item.facts.join(" · "));
+    setText(this.facts, item.facts.map(isolate).join(" · "));
     if (this.facts.title !== item.exact) this.facts.title = item.exact;
     if (item.receipt !== "" && this.receipt.href !== item.receipt) this.receipt.href = item.receipt;
     this.receipt.hidden = item.receipt === "";
-    setText(this.reason, item.reason);
-    this.reason.hidden = item.reason === "";
+    setVerb(this.receipt, "receipt", item.name);
+    setCause(this.reason, item.reason);
+    this.reason.hidden = item.reason === null;
     this.bars.hidden = item.received === null && item.delivered === null;
-    setBar(this.in, item.received, `${item.name}: received by the gateway`);
-    setBar(this.out, item.delivered, `${item.name}: delivered to the destination`);
+    setBar(this.in, item.received, text("receivedBar", { name: item.name }));
+    setBar(this.out, item.delivered, text("deliveredBar", { name: item.name }));
     this.details.hidden = item.details.length === 0;
+    setVerb(this.summary, "details", item.name);
     this.#renderDetails();
-    setText(find(this.remove, ".verb", HTMLElement), item.removeVerb);
-    setText(find(this.retry, ".verb", HTMLElement), item.retryVerb);
-    if (item.retryVerb === "" && document.activeElement === this.retry) this.remove.focus();
-    this.retry.hidden = item.retryVerb === "";
+    setVerb(this.remove, item.removeVerb, item.name);
+    if (item.retryVerb) setVerb(this.retry, item.retryVerb, item.name);
+    else if (document.activeElement === this.retry) this.remove.focus();
+    this.retry.hidden = item.retryVerb === null;
   }
 
   #renderDetails() {
     if (!this.details.open || !this.item) return;
     const lines = this.item.details;
     while (this.list.children.length > lines.length) this.list.lastElementChild?.remove();
-    for (const [i, [term, value]] of lines.entries()) {
+    for (const [i, { term, value, words }] of lines.entries()) {
       const line = this.list.children[i] ?? this.list.appendChild(newLine());
-      setText(line.children[0], term);
-      setText(line.children[1], value);
+      setText(find(line, "dt", HTMLElement), term);
+      const shown = find(line, "bdi", HTMLElement);
+      setText(shown, value);
+      shown.translate = words;
     }
   }
 }
@@ -145,6 +181,7 @@ class Row {
 function newLine() {
   const line = document.createElement("div");
   line.append(document.createElement("dt"), document.createElement("dd"));
+  line.lastElementChild?.append(document.createElement("bdi"));
   return line;
 }
 
@@ -156,7 +193,7 @@ function newLine() {
 function setBar(bar, progress, name) {
   bar.hidden = progress === null;
   if (progress === null) return;
-  if (bar.ariaLabel !== name) bar.ariaLabel = name;
+  setName(bar, name);
   const [done, all] = progress;
   bar.max = Math.max(all, 1);
   bar.value = all === 0 ? 1 : done;
@@ -173,6 +210,7 @@ export class View {
   /** @param {Actions} actions */
   constructor(actions) {
     this.#actions = actions;
+    translateDocument();
     const curl = `curl -F file=@FILE ${address}`;
     element("#curl").textContent = curl;
     element("#drop-hint").hidden = false;
@@ -185,12 +223,14 @@ export class View {
   /**
    * Tells those who cannot see the page. It does not wait for the next frame:
    * a tab in the background has none.
-   * @param {string} text
+   * @param {string} what
+   * @param {Cause | null} [cause]
    */
-  say(text) {
-    if (text === "") return;
+  say(what, cause = null) {
+    if (what === "" && !cause) return;
     const line = document.createElement("p");
-    line.textContent = text;
+    if (what !== "") line.append(what, " ");
+    if (cause) setCause(line.appendChild(document.createElement("span")), cause);
     this.#said.append(line);
     while (this.#said.children.length > saidAtMost) this.#said.firstElementChild?.remove();
   }
@@ -211,8 +251,8 @@ export class View {
     ];
     this.#renderRows(items);
     setText(element("#summary"), words.summary(state.sends, state.uploads));
-    setText(element("#trouble"), state.trouble);
-    element("#trouble").hidden = state.trouble === "";
+    setCause(element("#trouble"), state.trouble);
+    element("#trouble").hidden = state.trouble === null;
     element("#empty").hidden = items.length > 0 || !state.loaded;
     element("#more-line").hidden = !state.more;
   }
@@ -245,22 +285,23 @@ export class View {
    */
   #sendItem(send) {
     const { file, problem } = send;
-    const total = words.size(file.size);
+    const total = size(file.size);
+    const sent = Math.min(send.sent, file.size);
     return {
       key: send.key,
       name: file.name,
       tone: problem ? "failed" : send.running ? "moving" : "waiting",
-      state: problem ? "Not sent" : send.running ? "Receiving" : "Next",
-      facts: [problem ? (send.hopeless ? "" : total) : send.running ? `${words.size(Math.min(send.sent, file.size))} of ${total}` : total].filter(Boolean),
+      state: text(problem ? "notSent" : send.running ? "receiving" : "next"),
+      facts: send.hopeless ? [] : [send.running ? text("sizeOf", { size: size(sent), total }) : total],
       exact: "",
       receipt: "",
       reason: problem,
-      received: problem ? null : [Math.min(send.sent, file.size), Math.max(file.size, 1)],
+      received: problem ? null : [sent, Math.max(file.size, 1)],
       delivered: problem ? null : [0, 1],
       details: [],
-      removeVerb: problem ? "Remove" : "Cancel",
+      removeVerb: problem ? "remove" : "cancel",
       remove: () => this.#actions.cancelSend(send),
-      retryVerb: problem && !send.hopeless ? "Try again" : "",
+      retryVerb: problem && !send.hopeless ? "retry" : null,
       retry: () => this.#actions.resend(send),
     };
   }
@@ -281,15 +322,15 @@ export class View {
       tone: tone(upload),
       state: words.state(upload),
       facts: words.facts(upload, now),
-      exact: moving ? "" : words.exact(upload.delivered_at ?? upload.updated_at),
+      exact: moving ? "" : exact(upload.delivered_at ?? upload.updated_at),
       receipt: receipt(upload),
       reason: state.notes.get(upload.id) ?? words.reason(upload),
       received: !moving ? null : received ? [upload.size === null ? 0 : bytes, upload.size ?? 1] : [1, 1],
       delivered: !moving ? null : received ? [0, 1] : [bytes, total_bytes],
       details: received ? [] : words.details(upload),
-      removeVerb: moving ? "Cancel" : "Remove",
+      removeVerb: moving ? "cancel" : "remove",
       remove: () => this.#actions.remove(upload.id),
-      retryVerb: upload.state === "waiting" ? "Try now" : upload.state === "failed" || upload.state === "cancelled" ? "Try again" : "",
+      retryVerb: upload.state === "waiting" ? "retryNow" : upload.state === "failed" || upload.state === "cancelled" ? "retry" : null,
       retry: () => this.#actions.retry(upload.id),
     };
   }
@@ -298,7 +339,7 @@ export class View {
     const input = find(document, "#files", HTMLInputElement);
     find(document, "#form", HTMLFormElement).addEventListener("submit", (event) => event.preventDefault());
     input.addEventListener("change", () => {
-      this.#actions.choose(Array.from(input.files ?? [], (file) => ({ file, problem: "" })));
+      this.#actions.choose(Array.from(input.files ?? [], (file) => ({ file, problem: null })));
       input.value = ""; // the same file may be chosen again
     });
     input.addEventListener("keydown", (event) => {
@@ -328,16 +369,16 @@ export class View {
   /** @param {string} curl */
   #listenForCopy(curl) {
     const button = element("#copy");
-    const verb = find(button, ".verb", HTMLElement);
+    setName(button, text("copyCommand"));
     button.hidden = !navigator.clipboard;
     button.addEventListener("click", async () => {
       try {
         await navigator.clipboard.writeText(curl);
-        this.say("The command is copied.");
-        setText(verb, "Copied");
-        setTimeout(() => setText(verb, "Copy"), 1500);
+        this.say(text("commandCopied"));
+        setText(button, text("copied"));
+        setTimeout(() => setText(button, text("copy")), 1500);
       } catch {
-        this.say("The browser did not allow copying.");
+        this.say(text("copyRefused"));
         getSelection()?.selectAllChildren(element("#curl"));
       }
     });
@@ -346,7 +387,7 @@ export class View {
 
 /**
  * @param {DataTransfer} transfer
- * @returns {{file: File, problem: string}[]}
+ * @returns {{file: File, problem: Cause | null}[]}
  */
 function droppedFiles(transfer) {
   const files = [];
@@ -354,7 +395,7 @@ function droppedFiles(transfer) {
     const file = item.getAsFile();
     if (!file) continue;
     const folder = item.webkitGetAsEntry()?.isDirectory;
-    files.push({ file, problem: folder ? "It is a folder. Ferry carries files: make an archive of it, and send that." : "" });
+    files.push({ file, problem: folder ? { text: text("folder"), theirs: false } : null });
   }
   return files;
 }

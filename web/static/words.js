@@ -1,53 +1,26 @@
-// How things are said. Everything here is a pure function.
+// How things are said of uploads. Everything here is a pure function.
+
+import { count, distance, exact, size, text } from "./language.js";
 
 /**
  * @typedef {import("./api.js").Upload} Upload
  * @typedef {import("./app.js").Send} Send
  */
 
-const whole = new Intl.NumberFormat("en");
-const short = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
-const ago = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
-const moment = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
-
-/** @param {number} n */
-export const count = (n) => whole.format(n);
-
 /**
- * @param {number} n
- * @param {string} one
- * @param {string} many
+ * Why something is as it is.
+ * @typedef {object} Cause
+ * @property {string} text
+ * @property {boolean} theirs whether it is the gateway's text, which is English
  */
-export const counted = (n, one, many) => `${count(n)} ${n === 1 ? one : many}`;
-
-/** @param {number} bytes */
-export function size(bytes) {
-  if (bytes < 1000) return counted(bytes, "byte", "bytes");
-  const units = ["kB", "MB", "GB", "TB"];
-  let value = bytes / 1000;
-  let unit = 0;
-  // 999.5 and more would be written as 1,000.
-  while (value >= 999.5 && unit < units.length - 1) {
-    value /= 1000;
-    unit++;
-  }
-  return `${short.format(value)} ${units[unit]}`;
-}
-
-/** @param {string} time */
-export const exact = (time) => moment.format(new Date(time));
 
 /**
  * @param {string} time
  * @param {number} now
  */
-export function since(time, now) {
+function since(time, now) {
   const seconds = Math.max(0, now - Date.parse(time)) / 1000;
-  if (seconds < 10) return "just now";
-  if (seconds < 60) return ago.format(-Math.floor(seconds), "second");
-  if (seconds < 3600) return ago.format(-Math.floor(seconds / 60), "minute");
-  if (seconds < 86_400) return ago.format(-Math.floor(seconds / 3600), "hour");
-  return ago.format(-Math.floor(seconds / 86_400), "day");
+  return seconds < 10 ? text("justNow") : distance(-seconds);
 }
 
 /**
@@ -56,23 +29,13 @@ export function since(time, now) {
  */
 function until(time, now) {
   const seconds = Math.ceil((Date.parse(time) - now) / 1000);
-  if (!(seconds > 0)) return "next attempt now";
-  if (seconds < 90) return `next attempt in ${seconds} s`;
-  return `next attempt in ${counted(Math.round(seconds / 60), "minute", "minutes")}`;
+  return seconds > 0 ? text("nextAttempt", { when: distance(seconds) }) : text("nextAttemptNow");
 }
 
-const states = {
-  receiving: "Receiving",
-  queued: "Queued",
-  delivering: "Delivering",
-  waiting: "Waiting",
-  delivered: "Delivered",
-  failed: "Failed",
-  cancelled: "Cancelled",
-};
+const states = /** @type {const} */ (["receiving", "queued", "delivering", "waiting", "delivered", "failed", "cancelled"]);
 
 /** @param {Upload} upload */
-export const state = (upload) => states[upload.state] ?? upload.state;
+export const state = (upload) => (states.includes(upload.state) ? text(upload.state) : upload.state);
 
 /**
  * @param {Upload} upload
@@ -84,13 +47,13 @@ export function facts(upload, now) {
   const total = size(upload.size ?? progress.total_bytes);
   switch (upload.state) {
     case "receiving":
-      return [upload.size === null ? `${size(progress.bytes)} so far` : `${size(progress.bytes)} of ${total}`];
+      return [upload.size === null ? text("soFar", { size: size(progress.bytes) }) : text("sizeOf", { size: size(progress.bytes), total })];
     case "queued":
-      return [total, "kept safely, waiting for its turn"];
+      return [total, text("kept")];
     case "delivering":
-      return [...(attempts.count > 1 ? [`attempt ${attempts.count}`] : []), phase(upload), total];
+      return [...(attempts.count > 1 ? [text("attempt", { n: attempts.count })] : []), phase(upload), total];
     case "waiting":
-      return [total, `${counted(attempts.count, "attempt", "attempts")} so far`, ...(attempts.next_at ? [until(attempts.next_at, now)] : [])];
+      return [total, text("attempts", { n: attempts.count }), ...(attempts.next_at ? [until(attempts.next_at, now)] : [])];
     case "delivered":
       return [total, since(upload.delivered_at ?? upload.updated_at, now)];
     default:
@@ -102,33 +65,36 @@ export function facts(upload, now) {
 function phase({ phase, progress }) {
   switch (phase) {
     case "connecting":
-      return "connecting";
     case "keying":
-      return "agreeing on a key";
-    case "sending":
-      return `packet ${count(progress.packets)} of ${count(progress.total_packets)}`;
     case "verifying":
-      return "comparing checksums";
+      return text(phase);
+    case "sending":
+      return text("packet", { n: progress.packets, all: progress.total_packets });
     default:
-      return "starting";
+      return text("starting");
   }
 }
 
 /**
- * Why an upload stands where it stands, or "".
+ * Why an upload stands where it stands, or null.
  * @param {Upload} upload
+ * @returns {Cause | null}
  */
 export function reason(upload) {
-  if (upload.state === "failed") return sentence(upload.error ?? upload.attempts.last_error ?? "");
-  if (upload.state === "waiting" || upload.state === "queued") return sentence(upload.attempts.last_error ?? "");
-  return "";
+  if (upload.state === "failed") return theirs(upload.error ?? upload.attempts.last_error ?? "");
+  if (upload.state === "waiting" || upload.state === "queued") return theirs(upload.attempts.last_error ?? "");
+  return null;
 }
 
-/** @param {string} text */
-export function sentence(text) {
-  if (text === "") return "";
+/**
+ * The gateway's text as a sentence.
+ * @param {string} text
+ * @returns {Cause | null}
+ */
+export function theirs(text) {
+  if (text === "") return null;
   const end = /[.!?]$/.test(text) ? "" : ".";
-  return text[0].toUpperCase() + text.slice(1) + end;
+  return { text: text[0].toUpperCase() + text.slice(1) + end, theirs: true };
 }
 
 /**
@@ -136,34 +102,45 @@ export function sentence(text) {
  * worth an interruption.
  * @param {Upload} upload
  */
-export function news(upload) {
-  switch (upload.state) {
+export function news({ state, name }) {
+  switch (state) {
     case "delivered":
-      return `${upload.name} is delivered.`;
+      return text("isDelivered", { name });
     case "failed":
-      return `${upload.name} failed. ${reason(upload)}`;
+      return text("hasFailed", { name });
     case "waiting":
-      return `${upload.name} is not delivered yet. ${reason(upload)} Ferry will try again.`;
+      return text("isWaiting", { name });
     default:
       return "";
   }
 }
 
 /**
+ * A line of what there is to know of an upload.
+ * @typedef {object} Line
+ * @property {string} term
+ * @property {string} value
+ * @property {boolean} words whether the value is in the page's language
+ */
+
+/**
  * All of an upload, for those who want to compare.
  * @param {Upload} upload
- * @returns {[string, string][]}
+ * @returns {Line[]}
  */
 export function details(upload) {
-  /** @type {[string, string][]} */
+  /** @type {Line[]} */
   const lines = [];
-  if (upload.sha256 !== null) lines.push(["SHA-256", upload.sha256]);
-  if (upload.cksum !== null) lines.push(["cksum", `${upload.cksum} ${upload.size}`]);
-  lines.push(["Destination", upload.destination]);
-  if (upload.attempts.count > 0) lines.push(["Attempts", count(upload.attempts.count)]);
-  lines.push(["Sent", exact(upload.created_at)]);
-  if (upload.delivered_at !== null) lines.push(["Delivered", exact(upload.delivered_at)]);
-  lines.push(["Id", upload.id]);
+  const add = (/** @type {import("./language.js").Key} */ key, /** @type {string | null} */ value, words = false) => {
+    if (value !== null) lines.push({ term: text(key), value, words });
+  };
+  add("sha256", upload.sha256);
+  add("cksum", upload.cksum === null ? null : `${upload.cksum} ${upload.size}`);
+  add("destination", upload.destination);
+  add("attemptsMade", upload.attempts.count > 0 ? count(upload.attempts.count) : null, true);
+  add("sentAt", exact(upload.created_at), true);
+  add("deliveredAt", upload.delivered_at === null ? null : exact(upload.delivered_at), true);
+  add("id", upload.id);
   return lines;
 }
 
@@ -173,9 +150,9 @@ export function details(upload) {
  * @param {Upload[]} uploads
  */
 export function summary(sends, uploads) {
-  const failed = uploads.filter((u) => u.state === "failed").length + sends.filter((s) => s.problem !== "").length;
-  const moving = uploads.filter(isMoving).length + sends.filter((s) => s.problem === "" && s.id === "").length;
-  return [moving > 0 ? `${count(moving)} on the way` : "", failed > 0 ? `${count(failed)} failed` : ""].filter(Boolean).join(" · ");
+  const failed = uploads.filter((u) => u.state === "failed").length + sends.filter((s) => s.problem).length;
+  const moving = uploads.filter(isMoving).length + sends.filter((s) => !s.problem && s.id === "").length;
+  return [moving > 0 ? text("onTheWay", { n: moving }) : "", failed > 0 ? text("failures", { n: failed }) : ""].filter(Boolean).join(" · ");
 }
 
 /**

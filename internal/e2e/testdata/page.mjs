@@ -14,7 +14,7 @@ const npm = createRequire(new URL("../../../tools/npm/package.json", import.meta
 const { chromium } = npm("playwright-core");
 const axeSource = await readFile(npm.resolve("axe-core/axe.min.js"), "utf8");
 
-const scenarios = { journey, large, keyboard, states, troubled, many, scriptless };
+const scenarios = { journey, large, keyboard, states, troubled, many, scriptless, languages, pseudo };
 const [name, parameters] = process.argv.slice(2);
 const given = JSON.parse(parameters);
 
@@ -35,8 +35,9 @@ try {
 /**
  * Opens the page, and notes whatever it should not do.
  * refused is what the page is expected to be refused: METHOD /path STATUS.
+ * prepare is called with the page before it goes anywhere.
  */
-async function open({ refused = [], ...options } = {}) {
+async function open({ refused = [], prepare, at = "/", ...options } = {}) {
   const context = await browser.newContext({ viewport: { width: 1000, height: 900 }, ...options });
   context.setDefaultTimeout(patience);
   const page = await context.newPage();
@@ -59,7 +60,8 @@ async function open({ refused = [], ...options } = {}) {
     if (/^Failed to load resource: (the server responded with|net::ERR_CONNECTION_REFUSED)/.test(message.text())) return;
     if (["error", "warning"].includes(message.type())) faults.push(`console: ${message.text()}`);
   });
-  const answer = await page.goto(given.base + "/");
+  await prepare?.(page);
+  const answer = await page.goto(given.base + at);
   const policy = answer.headers()["content-security-policy"] ?? "";
   for (const must of ["default-src 'none'", "script-src 'self'", "style-src 'self'", "frame-ancestors 'none'"]) {
     assert.ok(policy.includes(must), `Content-Security-Policy is ${policy}, want ${must} in it`);
@@ -236,7 +238,7 @@ async function tabTo(page, target, most) {
 async function focused(page) {
   return page.evaluate(() => {
     const e = document.activeElement;
-    return (e.labels?.[0] ?? e).textContent.trim().replace(/\s+/g, " ");
+    return (e.labels?.[0]?.textContent ?? e.ariaLabel ?? e.textContent).trim().replace(/\s+/g, " ");
   });
 }
 
@@ -352,6 +354,143 @@ async function many() {
   await page.getByRole("button", { name: "Show more" }).waitFor({ state: "hidden" });
   assert.equal(await page.locator("#said p").count(), 0, "what was sent long ago is no news");
   await close();
+}
+
+/** Each language in every state, for visitors who want it. */
+async function languages() {
+  const tables = new Map();
+  for (const { language } of given.languages) tables.set(language, await table(language));
+  for (const { language, locale, direction } of given.languages) {
+    const words = tables.get(language);
+    const loaded = [];
+    const { page, close } = await open({
+      locale,
+      prepare: (page) => page.on("request", (r) => loaded.push(...r.url().match(/(?<=words\/)\w+/g) ?? [])),
+    });
+    for (const [state, file] of Object.entries(given.files)) await stands(page, file, words[state]);
+    assert.deepEqual(loaded, [language], `tables loaded for ${locale}`);
+    const [lang, dir] = await page.evaluate(() => [document.documentElement.lang, document.documentElement.dir]);
+    assert.deepEqual([lang, dir], [locale, direction]);
+    assert.equal(await page.locator(".choose label").innerText(), words.choose);
+
+    // What the gateway says is English, and is read so.
+    for (const reason of await page.locator(".reason:not([hidden])").all()) {
+      assert.deepEqual(await reason.evaluate((e) => [e.lang, getComputedStyle(e).direction]), ["en", "ltr"]);
+    }
+    for (const details of await page.locator("details:not([hidden]) summary").all()) await details.click();
+    await fillsFrom(page, direction);
+    await accessible(page);
+    await narrow(page);
+    if (given.screenshots) {
+      await page.screenshot({ path: join(given.screenshots, `${language}.png`), fullPage: true });
+      await page.setViewportSize({ width: 320, height: 800 });
+      await page.screenshot({ path: join(given.screenshots, `${language}-narrow.png`), fullPage: true });
+    }
+    await close();
+  }
+
+  // Who wants none of these reads English; who tries one, that.
+  for (const [wanted, at, lang] of [[["xx", "pt-BR"], "/", "en"], [["pt-BR", "ar-EG", "de"], "/", "ar-EG"], [["de"], "/?lang=fr", "fr"], [["de"], "/?lang=!", "de"]]) {
+    const { page, close } = await open({
+      at,
+      prepare: (page) => page.addInitScript((wanted) => Object.defineProperty(navigator, "languages", { value: wanted }), wanted),
+    });
+    await page.locator(".row").first().waitFor();
+    assert.equal(await page.evaluate(() => document.documentElement.lang), lang, `${wanted} at ${at}`);
+    await close();
+  }
+}
+
+/** Fails unless bars begin where lines of text do: the left half of one is as it is in a picture of it. */
+async function fillsFrom(page, direction) {
+  const bar = row(page, given.half).locator("progress.in");
+  const share = await bar.evaluate((e) => e.position);
+  assert.ok(share > 0.3 && share < 0.7, `the bar to look at is at ${share}`);
+  const picture = (await bar.screenshot()).toString("base64");
+  const ends = await page.evaluate(async (picture) => {
+    const bitmap = await createImageBitmap(new Blob([Uint8Array.from(atob(picture), (c) => c.charCodeAt(0))]));
+    const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d", { willReadFrequently: true });
+    context.drawImage(bitmap, 0, 0);
+    const colour = (x) => context.getImageData(Math.floor(bitmap.width * x), bitmap.height >> 1, 1, 1).data.slice(0, 3).join(" ");
+    return { left: colour(0.1), right: colour(0.9), filled: getComputedStyle(document.querySelector(".row[data-tone=moving] progress")).color.match(/\d+/g).join(" ") };
+  }, picture);
+  assert.equal(direction === "ltr" ? ends.left : ends.right, ends.filled, `the filled end; ${JSON.stringify(ends)}`);
+  assert.notEqual(direction === "ltr" ? ends.right : ends.left, ends.filled, "the empty end");
+}
+
+/** The table of a language, as the page gets it. */
+async function table(language) {
+  const source = await (await fetch(`${given.base}/words/${language}.js`)).text();
+  return (await import(`data:text/javascript,${encodeURIComponent(source)}`)).default;
+}
+
+/** In a language that brackets its words, and what Intl writes, no letter is outside of brackets. */
+async function pseudo() {
+  const accented = { a: "á", e: "é", i: "í", o: "ó", u: "ú", A: "Á", E: "É", I: "Í", O: "Ó", U: "Ú" };
+  const strange = (text) => `⟦${text.replace(/\{\w+\}|[aeiou]/gi, (s) => accented[s] ?? s).replace("{link}", "⟧{link}⟦")}⟧`;
+  const words = Object.fromEntries(Object.entries(await table("en")).map(([key, entry]) => [
+    key, typeof entry === "string" ? strange(entry) : Object.fromEntries(Object.entries(entry).map(([form, text]) => [form, strange(text)])),
+  ]));
+  const { page, close } = await open({
+    at: "/?lang=en",
+    refused: ["GET /uploads 418"],
+    async prepare(page) {
+      await page.route("**/words/en.js", (route) => route.fulfill({ contentType: "text/javascript", body: `export default ${JSON.stringify(words)};` }));
+      await page.addInitScript(() => {
+        for (const { prototype } of [Intl.NumberFormat, Intl.DateTimeFormat, Intl.RelativeTimeFormat]) {
+          const { format } = Object.getOwnPropertyDescriptors(prototype);
+          if (format.value) prototype.format = function (...values) { return `⟦${format.value.apply(this, values)}⟧`; };
+          else Object.defineProperty(prototype, "format", { get() { const write = format.get.call(this); return (value) => `⟦${write(value)}⟧`; } });
+        }
+      });
+    },
+  });
+  await row(page, given.half).waitFor();
+  await inTable(page);
+  for (const details of await page.locator("details:not([hidden]) summary").all()) await details.click();
+  await inTable(page);
+
+  await page.route("**/uploads?name=*", (route) => route.abort("connectionrefused"), { times: 1 });
+  await page.locator("#files").setInputFiles([{ name: "ABC.TXT", mimeType: "text/plain", buffer: Buffer.from("abc") }]);
+  await row(page, "ABC.TXT").locator(".reason").waitFor();
+  await page.route("**/uploads?name=*", () => {}); // it hangs
+  await page.locator("#files").setInputFiles([1, 2, 3, 4].map((i) => ({ name: `${i}.TXT`, mimeType: "text/plain", buffer: Buffer.from("1234") })));
+  await row(page, "4.TXT").waitFor();
+  await inTable(page);
+  await page.unroute("**/uploads?name=*");
+
+  await row(page, given.half).locator(".remove").click();
+  await page.locator("#copy").click();
+  await page.locator("#said p").nth(1).waitFor({ state: "attached" });
+  await inTable(page);
+  const answers = [(route) => route.abort("connectionrefused"), (route) => route.fulfill({ status: 418, body: "" })];
+  await page.route("**/uploads?*", (route) => (answers.shift() ?? ((r) => r.continue()))(route));
+  for (const mark of ["Férry", "418"]) {
+    await page.locator("#trouble").getByText(mark).waitFor();
+    await inTable(page);
+  }
+  await close();
+}
+
+/** Fails on text with letters that no table has, and nobody marked as being in no language or English. */
+async function inTable(page) {
+  const strangers = await page.evaluate(() => {
+    const found = [];
+    const own = (text) => {
+      for (let before = ""; before !== text;) [before, text] = [text, text.replace(/⟦[^⟦⟧]*⟧/g, "")];
+      return !/\p{L}/u.test(text);
+    };
+    const look = (text, where) => {
+      if (!where.closest("[translate=no], [lang=en]:not(html), noscript, script, style, title") && !own(text)) found.push(`${text.trim()} in ${where.outerHTML.slice(0, 160)}`);
+    };
+    const texts = document.createTreeWalker(document.documentElement, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode()) look(texts.currentNode.data, texts.currentNode.parentElement);
+    for (const name of ["aria-label", "title", "alt", "placeholder", "aria-description", "aria-valuetext"]) {
+      for (const node of document.querySelectorAll(`[${name}]`)) look(node.getAttribute(name), node);
+    }
+    return found;
+  });
+  assert.deepEqual(strangers, []);
 }
 
 /** Without scripts, the form alone. */
