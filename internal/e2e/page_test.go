@@ -94,7 +94,7 @@ func TestPageKeyboard(t *testing.T) {
 func TestPageTrouble(t *testing.T) {
 	t.Parallel()
 	data, dir := t.TempDir(), t.TempDir()
-	files := map[string][]byte{"before.txt": []byte("before\n"), "after.txt": []byte("after\n")}
+	files := map[string][]byte{"before.txt": []byte("before\n"), "after.txt": []byte("after\n"), "damaged.txt": []byte("damaged\n")}
 	for name, content := range files {
 		write(t, filepath.Join(dir, name), content)
 	}

@@ -16,6 +16,12 @@ func TestPageWords(t *testing.T) {
 	runNode(t, "words.mjs")
 }
 
+// TestPageDigest compares the page's SHA-256 with another.
+func TestPageDigest(t *testing.T) {
+	t.Parallel()
+	runNode(t, "sha256.mjs")
+}
+
 // TestPageLanguages sees uploads in every state in each language.
 func TestPageLanguages(t *testing.T) {
 	t.Parallel()

@@ -2,6 +2,7 @@
 // and asks for a rendering of it; view.js renders, and nothing else.
 
 import * as api from "./api.js";
+import { digest } from "./digest.js";
 import { text } from "./language.js";
 import { View } from "./view.js";
 import * as words from "./words.js";
@@ -21,6 +22,7 @@ import * as words from "./words.js";
 /**
  * @typedef {import("./api.js").Upload} Upload
  * @typedef {import("./words.js").Cause} Cause
+ * @typedef {import("./words.js").Comparison} Comparison
  */
 
 /** How many files are sent at once; a browser opens six connections. */
@@ -47,6 +49,8 @@ const state = {
   trouble: null,
   /** @type {Map<string, Cause>} by the id of an upload, why what was asked for it did not happen */
   notes: new Map(),
+  /** @type {Map<string, Comparison>} by the id of an upload, how what the gateway received compares to the file */
+  compared: new Map(),
   /** @type {Map<string, string>} by the id of an upload, the key of the row that it took over from a send */
   rows: new Map(),
 };
@@ -101,6 +105,7 @@ function sendNext() {
 /** @param {Send} send */
 async function run(send) {
   send.running = new AbortController();
+  const sum = digest(send.file, send.running.signal);
   look();
   try {
     const upload = await api.send(send.file, send.running.signal, (sent) => {
@@ -110,8 +115,10 @@ async function run(send) {
     adopt(send, upload.id);
     drop(send);
     learn(upload);
+    compare(upload, sum);
   } catch (err) {
     if (send.running.signal.aborted) return;
+    send.running.abort(); // nobody waits for its digest any more
     send.problem = inWords(err);
     view.say(text("wasNotSent", { name: send.file.name }), send.problem);
   } finally {
@@ -120,6 +127,20 @@ async function run(send) {
     look();
     changed();
   }
+}
+
+/**
+ * Compares what the gateway says it received with the file here. Nothing waits
+ * for that: a digest may take longer than the way to the gateway.
+ * @param {Upload} upload
+ * @param {Promise<string | null>} sum
+ */
+async function compare({ id, name, sha256 }, sum) {
+  const ours = await sum;
+  const result = ours === null ? "unread" : ours === sha256 ? "same" : "differs";
+  state.compared.set(id, result);
+  if (result === "differs") view.say(text("differs", { name }));
+  changed();
 }
 
 /**
@@ -184,7 +205,7 @@ function merge(uploads) {
     if (upload.state === "receiving" && !state.rows.has(upload.id)) recognise(upload);
   }
   const ids = new Set(state.uploads.map((u) => u.id));
-  for (const known of [state.notes, state.rows]) {
+  for (const known of [state.notes, state.compared, state.rows]) {
     for (const id of known.keys()) if (!ids.has(id)) known.delete(id);
   }
   changed();

@@ -316,18 +316,20 @@ export class View {
     const moving = words.isMoving(upload);
     const { bytes, total_bytes } = upload.progress;
     const received = upload.state === "receiving";
+    const comparison = state.compared.get(upload.id);
+    const difference = words.difference(upload, comparison);
     return {
       key: state.rows.get(upload.id) ?? upload.id,
       name: upload.name,
-      tone: tone(upload),
+      tone: difference ? "failed" : tone(upload),
       state: words.state(upload),
       facts: words.facts(upload, now),
       exact: moving ? "" : exact(upload.delivered_at ?? upload.updated_at),
       receipt: receipt(upload),
-      reason: state.notes.get(upload.id) ?? words.reason(upload),
+      reason: state.notes.get(upload.id) ?? difference ?? words.reason(upload),
       received: !moving ? null : received ? [upload.size === null ? 0 : bytes, upload.size ?? 1] : [1, 1],
       delivered: !moving ? null : received ? [0, 1] : [bytes, total_bytes],
-      details: received ? [] : words.details(upload),
+      details: received ? [] : words.details(upload, comparison),
       removeVerb: moving ? "cancel" : "remove",
       remove: () => this.#actions.remove(upload.id),
       retryVerb: upload.state === "waiting" ? "retryNow" : upload.state === "failed" || upload.state === "cancelled" ? "retry" : null,

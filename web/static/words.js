@@ -87,6 +87,14 @@ export function reason(upload) {
 }
 
 /**
+ * What is wrong with what the gateway received, or null.
+ * @param {Upload} upload
+ * @param {Comparison | undefined} comparison
+ * @returns {Cause | null}
+ */
+export const difference = ({ name }, comparison) => (comparison === "differs" ? { text: text("differs", { name }), theirs: false } : null);
+
+/**
  * The gateway's text as a sentence.
  * @param {string} text
  * @returns {Cause | null}
@@ -116,6 +124,11 @@ export function news({ state, name }) {
 }
 
 /**
+ * How what the gateway received compares to the file that was sent.
+ * @typedef {"same" | "differs" | "unread"} Comparison
+ */
+
+/**
  * A line of what there is to know of an upload.
  * @typedef {object} Line
  * @property {string} term
@@ -126,9 +139,10 @@ export function news({ state, name }) {
 /**
  * All of an upload, for those who want to compare.
  * @param {Upload} upload
+ * @param {Comparison | undefined} comparison if this page has sent it
  * @returns {Line[]}
  */
-export function details(upload) {
+export function details(upload, comparison) {
   /** @type {Line[]} */
   const lines = [];
   const add = (/** @type {import("./language.js").Key} */ key, /** @type {string | null} */ value, words = false) => {
@@ -136,6 +150,7 @@ export function details(upload) {
   };
   add("sha256", upload.sha256);
   add("cksum", upload.cksum === null ? null : `${upload.cksum} ${upload.size}`);
+  if (comparison === "same" || comparison === "unread") add("compared", text(comparison), true);
   add("destination", upload.destination);
   add("attemptsMade", upload.attempts.count > 0 ? count(upload.attempts.count) : null, true);
   add("sentAt", exact(upload.created_at), true);

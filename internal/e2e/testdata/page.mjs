@@ -156,6 +156,7 @@ async function journey() {
   assert.equal(await page.locator(".row").count(), 5, "one row a file");
   await row(page, "chosen.bin").getByText("Details").click();
   await row(page, "chosen.bin").getByText(given.sha256).waitFor();
+  await row(page, "chosen.bin").getByText("the same as the file on this computer").waitFor();
 
   // The name is taken there, by other bytes.
   await choose(page, join("other", "chosen.bin"));
@@ -308,6 +309,18 @@ async function troubled() {
   await row(page, "cancelled.txt").waitFor({ state: "detached" });
   await heard(page, "cancelled.txt is cancelled.");
   await page.unroute(posts);
+
+  // Something else than the file arrives.
+  const read = await page.evaluateHandle(() => {
+    const read = Object.getOwnPropertyDescriptor(XMLHttpRequest.prototype, "responseText");
+    Object.defineProperty(XMLHttpRequest.prototype, "responseText", { get() { return read.get.call(this).replace(/(?<="sha256":")\w{4}/, "0000"); } });
+    return read;
+  });
+  await choose(page, "damaged.txt");
+  await row(page, "damaged.txt").locator(".reason").getByText("What arrived of damaged.txt is not what the file on this computer is").waitFor();
+  assert.equal(await row(page, "damaged.txt").getAttribute("data-tone"), "failed");
+  await heard(page, /^What arrived of damaged\.txt is not/);
+  await read.evaluate((read) => Object.defineProperty(XMLHttpRequest.prototype, "responseText", read));
 
   const answers = [
     (route) => route.fulfill({

@@ -64,6 +64,9 @@ export default {
 
   sha256: "SHA-256",
   cksum: "cksum",
+  compared: "Verglichen",
+  same: "gleich der Datei auf diesem Gerät",
+  unread: "die Datei auf diesem Gerät ließ sich nicht noch einmal lesen",
   destination: "Ziel",
   attemptsMade: "Versuche",
   sentAt: "Gesendet",
@@ -73,5 +76,6 @@ export default {
   broken: "Die Verbindung brach ab, bevor das Gateway geantwortet hatte. Läuft Ferry, und ist die Datei noch lesbar?",
   silent: "Ferry antwortet nicht.",
   odd: "Die Antwort war {answer}.",
+  differs: "Was von {name} ankam, ist nicht das, was die Datei auf diesem Gerät ist: Sie wurde inzwischen geändert oder unterwegs beschädigt. Bitte noch einmal senden.",
   folder: "Das ist ein Ordner. Ferry befördert Dateien: am besten ein Archiv daraus machen und das senden.",
 };

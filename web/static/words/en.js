@@ -64,6 +64,9 @@ export default {
 
   sha256: "SHA-256",
   cksum: "cksum",
+  compared: "Compared",
+  same: "the same as the file on this computer",
+  unread: "the file on this computer could not be read again",
   destination: "Destination",
   attemptsMade: "Attempts",
   sentAt: "Sent",
@@ -73,5 +76,6 @@ export default {
   broken: "The connection broke before the gateway had answered. Is Ferry running, and can the file still be read?",
   silent: "Ferry does not answer.",
   odd: "The answer was {answer}.",
+  differs: "What arrived of {name} is not what the file on this computer is: it was changed meanwhile, or damaged on the way. Please send it again.",
   folder: "It is a folder. Ferry carries files: make an archive of it, and send that.",
 };

@@ -64,6 +64,9 @@ export default {
 
   sha256: "SHA-256",
   cksum: "cksum",
+  compared: "Comparado",
+  same: "igual que el archivo de este equipo",
+  unread: "no se pudo volver a leer el archivo de este equipo",
   destination: "Destino",
   attemptsMade: "Intentos",
   sentAt: "Enviado",
@@ -73,5 +76,6 @@ export default {
   broken: "La conexión se cortó antes de que respondiera la pasarela. ¿Está Ferry en marcha y se puede leer aún el archivo?",
   silent: "Ferry no responde.",
   odd: "La respuesta fue {answer}.",
+  differs: "Lo que llegó de {name} no es lo que hay en el archivo de este equipo: se modificó entretanto o se dañó por el camino. Conviene enviarlo de nuevo.",
   folder: "Es una carpeta. Ferry lleva archivos: conviene comprimirla y enviar el resultado.",
 };

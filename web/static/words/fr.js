@@ -64,6 +64,9 @@ export default {
 
   sha256: "SHA-256",
   cksum: "cksum",
+  compared: "Comparé",
+  same: "identique au fichier sur cet appareil",
+  unread: "le fichier sur cet appareil n’a pas pu être relu",
   destination: "Destination",
   attemptsMade: "Tentatives",
   sentAt: "Envoyé",
@@ -73,5 +76,6 @@ export default {
   broken: "La connexion a été coupée avant la réponse de la passerelle. Ferry est-il en marche, et le fichier est-il encore lisible ?",
   silent: "Ferry ne répond pas.",
   odd: "La réponse était {answer}.",
+  differs: "Ce qui est arrivé de {name} n’est pas le fichier de cet appareil : il a été modifié entre-temps, ou endommagé en route. Merci de l’envoyer de nouveau.",
   folder: "C’est un dossier. Ferry transporte des fichiers : en faire une archive, puis l’envoyer.",
 };

@@ -64,6 +64,9 @@ export default {
 
   sha256: "SHA-256",
   cksum: "cksum",
+  compared: "照合",
+  same: "この端末のファイルと同じです",
+  unread: "この端末のファイルを再度読み取れませんでした",
   destination: "宛先",
   attemptsMade: "試行回数",
   sentAt: "送信日時",
@@ -73,5 +76,6 @@ export default {
   broken: "ゲートウェイが応答する前に接続が切れました。Ferry は動いていますか。ファイルはまだ読み取れますか。",
   silent: "Ferry が応答しません。",
   odd: "応答は {answer} でした。",
+  differs: "{name} の届いた内容が、この端末のファイルと異なります。送信中に変更されたか、途中で破損しました。もう一度送信してください。",
   folder: "これはフォルダーです。Ferry が運ぶのはファイルです。アーカイブにまとめてから送信してください。",
 };

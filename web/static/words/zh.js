@@ -64,6 +64,9 @@ export default {
 
   sha256: "SHA-256",
   cksum: "cksum",
+  compared: "比较",
+  same: "与此设备上的文件相同",
+  unread: "无法再次读取此设备上的文件",
   destination: "目的地",
   attemptsMade: "尝试次数",
   sentAt: "发送时间",
@@ -73,5 +76,6 @@ export default {
   broken: "网关答复之前连接中断。Ferry 是否在运行？文件是否仍可读取？",
   silent: "Ferry 没有响应。",
   odd: "答复是 {answer}。",
+  differs: "收到的 {name} 与此设备上的文件不同：文件在此期间被修改，或在途中损坏。请重新发送。",
   folder: "这是文件夹。Ferry 传送文件：请先打包，再发送压缩包。",
 };
