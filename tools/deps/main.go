@@ -44,6 +44,7 @@ var needs = map[string]need{
 			{path: "cksum", debian: "coreutils", why: "checksums are compared with it"},
 			{path: "strace", debian: "strace", why: "the order of durability is read off system calls"},
 			{path: "openssl", debian: "openssl", why: "keys are compared with it"},
+			{path: "/usr/sbin/nginx", debian: "nginx-light", why: "the gateway is tested behind it", service: true},
 			{path: "chromium", debian: "chromium", why: "the page is tested in it"},
 			{path: "node", debian: "nodejs", why: "an independent peer and the browser test are written for it"},
 			{path: "npm", debian: "npm", why: "the browser test and the API linter come from it"},
