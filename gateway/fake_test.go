@@ -143,6 +143,7 @@ type fakeReception struct {
 	files []Upload
 
 	labels map[string]string
+	at     attributes
 }
 
 func (r *fakeReception) add(name proto.FileName, declared int64, body io.Reader) (int, error) {
@@ -172,6 +173,8 @@ func (r *fakeReception) rename(i int, name proto.FileName) { r.files[i].Name = n
 
 func (r *fakeReception) label(labels map[string]string) { r.labels = maps.Clone(labels) }
 
+func (r *fakeReception) describe(at attributes) { r.at = at }
+
 func (r *fakeReception) commit() ([]Upload, error) {
 	if err := r.core.fails("commit"); err != nil {
 		return nil, err
@@ -180,6 +183,7 @@ func (r *fakeReception) commit() ([]Upload, error) {
 	defer r.core.mu.Unlock()
 	for i := range r.files {
 		r.files[i].Labels = r.labels
+		r.at.show(&r.files[i])
 	}
 	r.core.kept = append(r.core.kept, r.files...)
 	files := r.files

@@ -46,14 +46,16 @@ type form struct {
 	names  naming
 	name   *proto.FileName // for the only file, once it is known
 	labels map[string]string
+	at     attributes
 	files  int
 	fields int
 }
 
-// readForm hands a form's files to in, in their order. name is for the only
+// readForm hands a form's files to f.in, in their order. f.name is for the only
 // file, nil if the request's address has none; a field `name`, wherever it
-// stands, is as good. labels are the address's; fields `label` add to them.
-func readForm(b *body, boundary string, names naming, name *proto.FileName, labels map[string]string, in receiver) error {
+// stands, is as good. f.labels and f.at are the request's; fields `label` add to
+// them, and fields `mode` and `mtime` go before it.
+func readForm(b *body, boundary string, f *form) error {
 	if boundary == "" || len(boundary) > maxBoundary {
 		return refusal(kindForm, "Its Content-Type has no boundary of 1 to %d characters. Nothing was kept. Let the HTTP library make that field: it must fit the body.", maxBoundary)
 	}
@@ -63,8 +65,8 @@ func readForm(b *body, boundary string, names naming, name *proto.FileName, labe
 		buffer.Reset(nil)
 		formBuffers.Put(buffer)
 	}()
-	src := &metered{r: buffer, after: "\r\n"}
-	f := &form{body: b, src: src, parts: multipart.NewReader(src, boundary), in: in, names: names, name: name, labels: labels}
+	f.body, f.src = b, &metered{r: buffer, after: "\r\n"}
+	f.parts = multipart.NewReader(f.src, boundary)
 	for {
 		p, err := f.next()
 		if err != nil {
@@ -162,8 +164,8 @@ type formFile struct {
 // Interrupt ends a Read that waits.
 func (f formFile) Interrupt() { f.body.Interrupt() }
 
-// field takes a part that is no file. It means something if it is called name
-// or label.
+// field takes a part that is no file. It means something if it is called name,
+// label, mode or mtime.
 func (f *form) field(p *multipart.Part, name string) error {
 	if err := f.countField(); err != nil {
 		return err
@@ -181,6 +183,8 @@ func (f *form) field(p *multipart.Part, name string) error {
 		}
 		f.in.label(f.labels)
 		return nil
+	case name == "mode" || name == "mtime":
+		return f.attribute(name, string(value))
 	case name != "name":
 		return nil
 	case f.name != nil || f.files > 1:
@@ -195,6 +199,17 @@ func (f *form) field(p *multipart.Part, name string) error {
 		f.in.rename(0, given)
 	}
 	return nil
+}
+
+// attribute takes what the field mode or mtime says of all files of the form.
+func (f *form) attribute(name, value string) (err error) {
+	if name == "mode" {
+		f.at.mode, err = parseMode(value)
+	} else {
+		f.at.modTime, err = parseMtime(value)
+	}
+	f.in.describe(f.at)
+	return err
 }
 
 func (f *form) countField() error {

@@ -30,6 +30,8 @@ func (c *collected) rename(i int, name proto.FileName) { c.names[i] = name.Strin
 
 func (c *collected) label(map[string]string) {}
 
+func (c *collected) describe(attributes) {}
+
 func (c *collected) commit() ([]Upload, error) { return nil, nil }
 
 func (c *collected) abort() {}
@@ -48,13 +50,13 @@ func plain() naming {
 	return namingFor(to.ParseName)
 }
 
-func collect(form []byte) (*collected, error) {
+func collect(content []byte) (*collected, error) {
 	c := &collected{}
 	b := &body{
-		src: io.NopCloser(bytes.NewReader(form)), control: http.NewResponseController(patient{}),
+		src: io.NopCloser(bytes.NewReader(content)), control: http.NewResponseController(patient{}),
 		stall: time.Hour, left: time.Hour, rate: 1,
 	}
-	return c, readForm(b, "X", plain(), nil, map[string]string{}, c)
+	return c, readForm(b, "X", &form{names: plain(), labels: map[string]string{}, in: c})
 }
 
 // FuzzForm reads anything as a form: what is taken has names that can be stored

@@ -294,6 +294,12 @@ func TestFormOfBrowser(t *testing.T) {
 // curl runs curl and returns status, body and what it prints with -v.
 func curl(t testing.TB, args ...string) (answer, trace string) {
 	t.Helper()
+	return curlFrom(t, nil, args...)
+}
+
+// curlFrom is curl that reads stdin.
+func curlFrom(t testing.TB, stdin io.Reader, args ...string) (answer, trace string) {
+	t.Helper()
 	if _, err := exec.LookPath("curl"); err != nil {
 		t.Skip("curl is not installed: make deps")
 	}
@@ -301,7 +307,7 @@ func curl(t testing.TB, args ...string) (answer, trace string) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "curl", append([]string{"--verbose", "--silent", "--show-error"}, args...)...)
 	var out, verbose bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &verbose
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, &out, &verbose
 	if err := cmd.Run(); err != nil {
 		t.Errorf("curl %q: %v\n%s", args, err, verbose.Bytes())
 	}

@@ -43,6 +43,10 @@ type uploadList struct {
 //	@Param			name				query	string	false	"The file's name, 1 to 1,024 bytes of UTF-8. A destination v4://... takes folders, as in build-17/app.tar.gz, and the name is brought to Unicode's form NFC; each part has 1 to 255 bytes, is not . or .., and has no back-slash and no control character. A destination v3://... takes one such part. This name goes before every other name that the request has."	maxLength(1024)	example(app.tar.gz)
 //	@Param			label				query	[]string	false	"What is to be known of the files: key=value. The key has 1 to 63 characters of a-z, 0-9, dot, underscore, slash and hyphen, the value up to 256 printable characters. A form's field label is as good."	collectionFormat(multi)	maxItems(16)	example(build=17)
 //	@Param			Content-Disposition	header	string	false	"The name of a raw body in `filename`, or in `filename*` of RFC 8187, if the query has none. It has no folders."	example(attachment; filename="app.tar.gz")
+//	@Param			mode				query	string	false	"The permission bits of all files of the request, in octal. A form's field mode is as good."	example(0644)
+//	@Param			mtime				query	string	false	"When the files were changed last, as RFC 3339 writes times. A form's field mtime is as good."	example(2026-03-14T15:09:26Z)
+//	@Param			X-Ferry-Mode		header	string	false	"The same as mode, which goes before it"	example(0644)
+//	@Param			X-Ferry-Mtime		header	string	false	"The same as mtime, which goes before it. Last-Modified is as good, in whole seconds."	example(2026-03-14T15:09:26Z)
 //	@Param			Prefer				header	string	false	"wait=N: how many seconds the answer may wait for the delivery, 60 at most"	example(wait=30)
 //	@Success		201	{object}	Upload	"Delivered within the time that Prefer has. A form is answered with a list."
 //	@Header			201	{string}	Location	"The upload's address; of several, the first's"
@@ -81,14 +85,11 @@ func (a *httpAPI) postUploads(x *exchange, r *http.Request) error {
 
 // takeIn makes a request's files durable.
 func (a *httpAPI) takeIn(x *exchange, r *http.Request) (kept []Upload, form bool, err error) {
-	select {
-	case a.slots <- struct{}{}:
-		defer func() { <-a.slots }()
-	default:
-		f := refusal(kindBusy, "%d uploads come in at once, which is the limit. Nothing of this request was kept. Try again in a moment.", cap(a.slots))
-		f.retryAfter = 1
-		return nil, false, f
+	release, err := a.slot()
+	if err != nil {
+		return nil, false, err
 	}
+	defer release()
 	if err := checkCoding(r); err != nil {
 		return nil, false, err
 	}
@@ -102,15 +103,28 @@ func (a *httpAPI) takeIn(x *exchange, r *http.Request) (kept []Upload, form bool
 		kept, err = a.takeForm(x, r, params["boundary"])
 		return kept, true, err
 	}
-	kept, err = a.takeRaw(r)
+	name, err := a.rawName(r)
+	if err != nil {
+		return nil, false, err
+	}
+	kept, err = a.takeRaw(r, name)
 	return kept, false, err
 }
 
-func (a *httpAPI) takeRaw(r *http.Request) ([]Upload, error) {
-	name, err := a.rawName(r)
-	if err != nil {
-		return nil, err
+// slot admits one more upload, until release.
+func (a *httpAPI) slot() (release func(), err error) {
+	select {
+	case a.slots <- struct{}{}:
+		return func() { <-a.slots }, nil
+	default:
+		f := refusal(kindBusy, "%d uploads come in at once, which is the limit. Nothing of this request was kept. Try again in a moment.", cap(a.slots))
+		f.retryAfter = 1
+		return nil, f
 	}
+}
+
+// takeRaw takes the file that the body is.
+func (a *httpAPI) takeRaw(r *http.Request, name proto.FileName) ([]Upload, error) {
 	if r.ContentLength > a.limit {
 		return nil, tooLargeRefusal(r.ContentLength, a.limit)
 	}
@@ -118,9 +132,14 @@ func (a *httpAPI) takeRaw(r *http.Request) ([]Upload, error) {
 	if err != nil {
 		return nil, err
 	}
+	at, err := requestAttributes(r)
+	if err != nil {
+		return nil, err
+	}
 	in := a.receive(r.Context())
 	defer in.abort()
 	in.label(labels)
+	in.describe(at)
 	if _, err := in.add(name, r.ContentLength, r.Body); err != nil {
 		return nil, err
 	}
@@ -136,10 +155,15 @@ func (a *httpAPI) takeForm(x *exchange, r *http.Request, boundary string) ([]Upl
 	if err != nil {
 		return nil, err
 	}
+	at, err := requestAttributes(r)
+	if err != nil {
+		return nil, err
+	}
 	in := a.receive(r.Context())
 	defer in.abort()
 	in.label(labels)
-	if err := readForm(x.body, boundary, a.names, name, labels, in); err != nil {
+	in.describe(at)
+	if err := readForm(x.body, boundary, &form{names: a.names, name: name, labels: labels, at: at, in: in}); err != nil {
 		return nil, err
 	}
 	return in.commit()

@@ -138,6 +138,8 @@ type refusing struct {
 
 func (r refusing) label(map[string]string) {}
 
+func (r refusing) describe(attributes) {}
+
 func (r refusing) add(proto.FileName, int64, io.Reader) (int, error) { return 0, r.err }
 
 func (r refusing) abort() {}

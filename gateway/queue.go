@@ -66,14 +66,17 @@ func claimDue(ctx context.Context, tx *sql.Tx, now time.Time) (c claim, next tim
 		name string
 		sha  []byte
 		sum  proto.Sum
+
+		mode, modified sql.Null[int64]
 	)
 	if err := tx.QueryRowContext(ctx, `update uploads set state = 'delivering', attempts = $1, updated_at = $2 where id = $3
-		returning name, size, sha256, cksum, body`, c.fence, now.UnixMicro(), c.id).
-		Scan(&name, &sum.Size, &sha, &sum.Cksum, &c.body); err != nil {
+		returning name, size, sha256, cksum, body, mode, modified`, c.fence, now.UnixMicro(), c.id).
+		Scan(&name, &sum.Size, &sha, &sum.Cksum, &c.body, &mode, &modified); err != nil {
 		return claim{}, time.Time{}, fmt.Errorf("claim: %w", err)
 	}
 	copy(sum.SHA256[:], sha)
-	c.offer = proto.Offer{ID: proto.TransferID(c.id), Size: sum.Size, Sum: &sum}
+	at := attributesOf(mode, modified)
+	c.offer = proto.Offer{ID: proto.TransferID(c.id), Size: sum.Size, Mode: at.mode, ModTime: at.modTime, Sum: &sum}
 	if c.offer.Name, err = proto.ParseFileName(name); err != nil {
 		return claim{}, time.Time{}, fmt.Errorf("claim: internal error: %w", err) // it was one when it came in
 	}

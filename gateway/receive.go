@@ -69,7 +69,7 @@ func (in *incoming) came(n int) (total int64) {
 
 // upload is the file as the API shows it.
 func (in *incoming) upload(to proto.Destination) Upload {
-	labels := in.from.labelled()
+	labels, at := in.from.labelled(), in.from.described()
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	u := Upload{
@@ -77,6 +77,7 @@ func (in *incoming) upload(to proto.Destination) Upload {
 		CreatedAt: in.created, UpdatedAt: in.created,
 		Progress: Progress{Bytes: in.received, TotalBytes: in.received},
 	}
+	at.show(&u)
 	if in.declared >= 0 {
 		u.Size = new(in.declared)
 		u.Progress.TotalBytes = in.declared
@@ -98,9 +99,9 @@ func (in *incoming) queued(to proto.Destination, now time.Time) Upload {
 // none. Exactly one of commit and abort ends it; abort after commit does
 // nothing. It is used by one goroutine.
 type reception struct {
-	g     *Gateway
-	ctx   context.Context
-	stop  context.CancelCauseFunc
+	g    *Gateway
+	ctx  context.Context
+	stop context.CancelCauseFunc
 	// sender is the name of the token that it comes with.
 	sender sql.Null[string]
 	files  []*incoming
@@ -109,6 +110,7 @@ type reception struct {
 	mu        sync.Mutex
 	now       phase             // guarded by mu
 	labels    map[string]string // of all its files; replaced as a whole; guarded by mu
+	at        attributes        // of all its files; guarded by mu
 	committed chan struct{}     // closed when a commit has ended, well or not
 }
 
@@ -133,6 +135,19 @@ func (r *reception) label(labels map[string]string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.labels = maps.Clone(labels)
+}
+
+// describe says what all files of the reception were where they come from.
+func (r *reception) describe(at attributes) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.at = at
+}
+
+func (r *reception) described() attributes {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.at
 }
 
 // labelled are the labels, which nobody changes.

@@ -49,7 +49,7 @@ func openStore(ctx context.Context, data string) (*sqldb.DB, error) {
 }
 
 const selectUploads = `select u.id, u.name, u.size, u.sha256, u.cksum, u.state, u.attempts, u.packets,
-	u.last_error, u.error, u.destination, u.created_at, u.updated_at, u.delivered_at, u.receipt is not null, u.labels, j.due_at
+	u.last_error, u.error, u.destination, u.created_at, u.updated_at, u.delivered_at, u.receipt is not null, u.labels, u.mode, u.modified, j.due_at
 	from uploads u left join jobs j on j.upload = u.id `
 
 const selectOne = selectUploads + "where u.id = $1"
@@ -100,13 +100,14 @@ func (g *Gateway) scan(row interface{ Scan(...any) error }) (Upload, error) {
 		cksum              uint32
 		created, updated   int64
 		delivered, due     sql.Null[int64]
+		mode, modified     sql.Null[int64]
 		lastError, failure sql.Null[string]
 		destination        sql.Null[string]
 		labels             sql.Null[string]
 		receipt            bool
 	)
 	if err := row.Scan(&u.ID, &u.Name, &size, &sum, &cksum, &u.State, &u.Attempts.Count, &packets,
-		&lastError, &failure, &destination, &created, &updated, &delivered, &receipt, &labels, &due); err != nil {
+		&lastError, &failure, &destination, &created, &updated, &delivered, &receipt, &labels, &mode, &modified, &due); err != nil {
 		return Upload{}, err
 	}
 	digits := hex.EncodeToString(sum)
@@ -129,6 +130,7 @@ func (g *Gateway) scan(row interface{ Scan(...any) error }) (Upload, error) {
 		u.Destination = destination.V
 	}
 	u.CreatedAt, u.UpdatedAt = fromMicro(created), fromMicro(updated)
+	attributesOf(mode, modified).show(&u)
 	if delivered.Valid {
 		u.DeliveredAt = new(fromMicro(delivered.V))
 	}
@@ -217,9 +219,10 @@ func insert(ctx context.Context, tx *sql.Tx, in *incoming, now time.Time) error 
 	if err != nil {
 		return err
 	}
-	if _, err := tx.ExecContext(ctx, `insert into uploads (id, name, size, sha256, cksum, state, body, labels, token, created_at, updated_at)
-		values ($1, $2, $3, $4, $5, 'queued', $6, $7, $8, $9, $10)`,
-		in.id, in.named().String(), in.sum.Size, in.sum.SHA256[:], in.sum.Cksum, body, labels, in.from.sender,
+	mode, modified := in.from.described().row()
+	if _, err := tx.ExecContext(ctx, `insert into uploads (id, name, size, sha256, cksum, state, body, labels, token, mode, modified, created_at, updated_at)
+		values ($1, $2, $3, $4, $5, 'queued', $6, $7, $8, $9, $10, $11, $12)`,
+		in.id, in.named().String(), in.sum.Size, in.sum.SHA256[:], in.sum.Cksum, body, labels, in.from.sender, mode, modified,
 		in.created.UnixMicro(), now.UnixMicro()); err != nil {
 		return fmt.Errorf("record upload: %w", err)
 	}

@@ -33,8 +33,10 @@ type Upload struct {
 	Phase       *proto.Phase `json:"phase"` // null unless delivering
 	Progress    Progress     `json:"progress"`
 	Attempts    Attempts     `json:"attempts"`
-	SHA256      *string      `json:"sha256"` // 64 hexadecimal digits; null while receiving
-	Cksum       *uint32      `json:"cksum"`  // POSIX cksum; null while receiving
+	Mode        *string      `json:"mode"`        // the file's permission bits in octal; null if nobody said
+	ModifiedAt  *time.Time   `json:"modified_at"` // when the file was changed last; null if nobody said
+	SHA256      *string      `json:"sha256"`      // 64 hexadecimal digits; null while receiving
+	Cksum       *uint32      `json:"cksum"`       // POSIX cksum; null while receiving
 	Destination string       `json:"destination"`
 	CreatedAt   time.Time    `json:"created_at"`
 	UpdatedAt   time.Time    `json:"updated_at"`

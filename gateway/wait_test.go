@@ -155,7 +155,8 @@ func TestWaitsEndWhenTheGatewayStops(t *testing.T) {
 func TestPrefer(t *testing.T) {
 	r := newRemote()
 	r.expect("failed", fails(proto.ErrTooLarge))
-	r.expect("cancelled", newGate().then((*sending).deliver))
+	hold := newGate()
+	r.expect("cancelled", hold.then((*sending).deliver))
 	r.expect("late", fails(errBroken), fails(errBroken), fails(errBroken))
 	c := openCore(t, t.TempDir(), r)
 	s := newTestAPI(t, c.httpAPI())
@@ -184,7 +185,7 @@ func TestPrefer(t *testing.T) {
 	pending := post("cancelled")
 	c.waiters(1)
 	u := s.ask(t, "GET", "/uploads", nil).uploads(t, http.StatusOK)[0]
-	c.await(u.ID, StateDelivering)
+	hold.await(t)
 	s.ask(t, "DELETE", u.address(), nil).upload(t, http.StatusOK)
 	if p := (<-pending).problem(t, kindCancelled); p.Upload != u.address() {
 		t.Errorf("upload is %q, want %q", p.Upload, u.address())

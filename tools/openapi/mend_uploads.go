@@ -21,7 +21,9 @@ const requestBody = `{
 				"properties": {
 					"file": {"type": "array", "minItems": 1, "maxItems": 1000, "items": {"type": "string", "contentMediaType": "application/octet-stream"}},
 					"name": {"type": "string", "minLength": 1, "maxLength": 1024, "description": "Another name for the file; only if there is exactly one. It may come before or after it, and may have folders where the query's may."},
-					"label": {"type": "array", "maxItems": 16, "items": {"type": "string", "examples": ["build=17"]}, "description": "Labels of all files, key=value, as in the query. It may come before or after them."}
+					"label": {"type": "array", "maxItems": 16, "items": {"type": "string", "examples": ["build=17"]}, "description": "Labels of all files, key=value, as in the query. It may come before or after them."},
+					"mode": {"type": "string", "examples": ["0644"], "description": "The permission bits of all files, in octal. It may come before or after them."},
+					"mtime": {"type": "string", "format": "date-time", "description": "When the files were changed last. It may come before or after them."}
 				},
 				"required": ["file"]
 			},
@@ -43,7 +45,7 @@ const queued = `{
 	"id": "01KKPXQ7M7C1WB0K8VQ0N4Y6TJ", "name": "app.tar.gz", "size": 300000, "state": "queued", "phase": null,
 	"progress": {"bytes": 0, "total_bytes": 300000, "packets": 0, "total_packets": 38},
 	"attempts": {"count": 0, "last_error": null, "next_at": null},
-	"sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", "cksum": 3076352578,
+	"mode": "0644", "modified_at": "2026-03-14T15:00:00Z", "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", "cksum": 3076352578,
 	"destination": "v3://127.0.0.1:1256?window=64",
 	"created_at": "2026-03-14T15:09:26.535897Z", "updated_at": "2026-03-14T15:09:26.535897Z", "delivered_at": null, "receipt": null, "error": null, "labels": {"build": "17"}
 }`
@@ -62,6 +64,14 @@ func mendUploads(paths object) error {
 		return fmt.Errorf("answer: %w", err)
 	}
 	post["requestBody"] = body
+	put, err := child(paths, "/uploads/{id}", "put")
+	if err != nil {
+		return err
+	}
+	put["requestBody"] = object{
+		"description": "The bytes of the file. Any other type is taken in the same way.", "required": true,
+		"content": object{"application/octet-stream": object{"schema": object{"type": "string"}}},
+	}
 	for _, status := range []string{"201", "202"} {
 		content, err := child(post, "responses", status, "content")
 		if err != nil {
