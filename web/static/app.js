@@ -105,7 +105,6 @@ function sendNext() {
 /** @param {Send} send */
 async function run(send) {
   send.running = new AbortController();
-  const sum = digest(send.file, send.running.signal);
   look();
   try {
     const upload = await api.send(send.file, send.running.signal, (sent) => {
@@ -115,10 +114,9 @@ async function run(send) {
     adopt(send, upload.id);
     drop(send);
     learn(upload);
-    compare(upload, sum);
+    compare(upload, send.file);
   } catch (err) {
     if (send.running.signal.aborted) return;
-    send.running.abort(); // nobody waits for its digest any more
     send.problem = inWords(err);
     view.say(text("wasNotSent", { name: send.file.name }), send.problem);
   } finally {
@@ -130,13 +128,14 @@ async function run(send) {
 }
 
 /**
- * Compares what the gateway says it received with the file here. Nothing waits
- * for that: a digest may take longer than the way to the gateway.
+ * Compares what the gateway says it received with the file here. This comes
+ * after the sending, which it would slow down where both are fast, and nothing
+ * waits for it.
  * @param {Upload} upload
- * @param {Promise<string | null>} sum
+ * @param {File} file
  */
-async function compare({ id, name, sha256 }, sum) {
-  const ours = await sum;
+async function compare({ id, name, sha256 }, file) {
+  const ours = await digest(file);
   const result = ours === null ? "unread" : ours === sha256 ? "same" : "differs";
   state.compared.set(id, result);
   if (result === "differs") view.say(text("differs", { name }));

@@ -14,18 +14,13 @@ const jobs = [];
 let worker = null;
 
 /**
- * The digest of a file in hexadecimal digits, or null if it cannot be read or
- * signal came before it was known.
+ * The digest of a file in hexadecimal digits, or null if it cannot be read.
  * @param {File} file
- * @param {AbortSignal} signal
  * @returns {Promise<string | null>}
  */
-export function digest(file, signal) {
+export function digest(file) {
   return new Promise((finish) => {
-    const job = { file, finish };
-    signal.addEventListener("abort", () => stop(job), { once: true });
-    jobs.push(job);
-    if (jobs.length === 1) start();
+    if (jobs.push({ file, finish }) === 1) start();
   });
 }
 
@@ -42,17 +37,5 @@ function start() {
 /** @param {string | null} digest */
 function finish(digest) {
   jobs.shift()?.finish(digest);
-  start();
-}
-
-/** @param {Job} job */
-function stop(job) {
-  const at = jobs.indexOf(job);
-  if (at < 0) return;
-  jobs.splice(at, 1);
-  job.finish(null);
-  if (at > 0) return;
-  worker?.terminate(); // in the middle of the file
-  worker = null;
   start();
 }
