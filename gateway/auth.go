@@ -61,7 +61,7 @@ var (
 
 var (
 	// errTokenEnded ends requests whose token was revoked or expired meanwhile.
-	errTokenEnded = refusal(kindUnauthorized, "The token was revoked or has expired while the request was under way. Nothing of what was not answered is kept. Ask the gateway's operator for another one.")
+	errTokenEnded = refusal(kindUnauthorized, "The token was revoked or has expired while the request was under way. What was not complete by then was not kept. Ask the gateway's operator for another one.")
 	errNoBearer   = refusal(kindUnauthorized, "The gateway wants a token, and the request shows none. Nothing was done. Send Authorization: Bearer TOKEN; the gateway's operator makes tokens with ferry token create.")
 	errBadBearer  = refusal(kindUnauthorized, "The token that the request shows is not good: it is none of this gateway's, was revoked, or has expired. Nothing was done. Ask the gateway's operator for another one.")
 )
@@ -174,7 +174,7 @@ func (a *httpAPI) permit(ctx context.Context, r *http.Request, c *caller) error 
 func (d *door) find(ctx context.Context, hash []byte) (*caller, error) {
 	// Finding it by its hash says nothing of the token by the time it takes: whoever
 	// tries tokens does not choose their hashes.
-	t, err := scanToken(d.db.Read().QueryRowContext(ctx, selectTokens+" and hash = $2", time.Now().UnixMicro(), hash))
+	t, err := scanToken(d.db.Read().QueryRowContext(ctx, selectGood+" and hash = $2", time.Now().UnixMicro(), hash))
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, errBadBearer
 	}

@@ -119,6 +119,6 @@ func (d *door) visits() map[string][]*visit {
 // a gateway that others reach.
 func (g *Gateway) HasTokens(ctx context.Context) (bool, error) {
 	var has bool
-	err := g.db.Read().QueryRowContext(ctx, "select exists ("+selectTokens+")", time.Now().UnixMicro()).Scan(&has)
+	err := g.db.Read().QueryRowContext(ctx, "select exists ("+selectGood+")", time.Now().UnixMicro()).Scan(&has)
 	return has, err
 }

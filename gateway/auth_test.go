@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -40,7 +41,12 @@ func newGuarded(t *testing.T, changes ...func(*Config)) *guarded {
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	var watching sync.WaitGroup
 	watching.Go(func() { g.door.watch(ctx) })
-	s := newTestAPI(t, g.httpAPI()) // closed after what follows is
+	s := newTestAPI(t, g.httpAPI())
+	if cfg.Front.BasePath != "" { // the description that answers are checked against is that of the top
+		srv := httptest.NewServer(g.Handler())
+		t.Cleanup(srv.Close)
+		s.url = srv.URL
+	}
 	t.Cleanup(func() {
 		stop()
 		watching.Wait()
@@ -166,7 +172,7 @@ func TestScopes(t *testing.T) {
 		if a.StatusCode != c.want {
 			t.Errorf("%s %s with %s: %d, want %d: %s", c.method, c.path, c.scope, a.StatusCode, c.want, a.body)
 		}
-		if got := a.Header.Get("WWW-Authenticate"); (got != "") != (a.StatusCode == 403) {
+		if got := a.Header.Get("WWW-Authenticate"); (got != "") != (a.StatusCode == http.StatusForbidden) {
 			t.Errorf("%s %s with %s: WWW-Authenticate %q", c.method, c.path, c.scope, got)
 		}
 	}

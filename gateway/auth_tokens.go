@@ -159,8 +159,8 @@ func tokenHash(token string) []byte {
 	return sum[:]
 }
 
-// selectTokens finds tokens that are good; $1 is the time.
-const selectTokens = `select name, scopes, coalesce(max_size, 0), created_at, coalesce(expires_at, 0)
+// selectGood finds tokens that are good; $1 is the time.
+const selectGood = `select name, scopes, coalesce(max_size, 0), created_at, coalesce(expires_at, 0)
 	from tokens where revoked_at is null and (expires_at is null or expires_at > $1)`
 
 func scanToken(row interface{ Scan(...any) error }) (t TokenInfo, err error) {
@@ -197,7 +197,7 @@ func Tokens(ctx context.Context, data string) iter.Seq2[TokenInfo, error] {
 // listTokens holds as many as there are: operators make them by hand.
 func listTokens(ctx context.Context, data string) (all []TokenInfo, err error) {
 	err = withStore(ctx, data, func(db *sqldb.DB) (err error) {
-		rows, err := db.Read().QueryContext(ctx, selectTokens+" order by name", time.Now().UnixMicro())
+		rows, err := db.Read().QueryContext(ctx, selectGood+" order by name", time.Now().UnixMicro())
 		if err != nil {
 			return fmt.Errorf("list tokens: %w", err)
 		}

@@ -194,7 +194,7 @@ func (l *lifetime) Set(text string) error {
 	if digits, ok := strings.CutSuffix(text, "d"); ok {
 		var days uint64
 		days, err = strconv.ParseUint(digits, 10, 16)
-		d = time.Duration(days) * day //nolint:gosec // 16 bits of days are 179 years: a duration has 292
+		d = time.Duration(days) * day // 16 bits of days are 179 years: a duration has 292
 	}
 	switch {
 	case err != nil:
