@@ -224,12 +224,12 @@ func TestTokenEndsInTheMiddle(t *testing.T) {
 				t.Fatal(err)
 			}
 		}},
-		"expired": {500 * time.Millisecond, func(*testing.T, *guarded) {}},
+		"expired": {time.Second, func(*testing.T, *guarded) {}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newGuarded(t)
-			reader := s.token(t, "reader", ScopeRead)
+			reader, stranger := s.token(t, "reader", ScopeRead), s.token(t, "stranger", ScopeUpload)
 			token := s.tokenWith(t, TokenOptions{Name: "ci", Scopes: []Scope{ScopeUpload}, Expires: c.expires})
 			conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(s.url, "http://"))
 			if err != nil {
@@ -239,8 +239,13 @@ func TestTokenEndsInTheMiddle(t *testing.T) {
 			if _, err := io.WriteString(conn, "POST /uploads?name=a HTTP/1.1\r\nHost: localhost\r\nAuthorization: "+token+"\r\nContent-Length: 1000000\r\n\r\n"+strings.Repeat("x", 1000)); err != nil {
 				t.Fatal(err)
 			}
-			for len(s.as(t, reader, "GET", "/uploads", "").uploads(t, http.StatusOK)) == 0 {
+			var coming []Upload
+			for len(coming) == 0 {
+				coming = s.as(t, reader, "GET", "/uploads", "").uploads(t, http.StatusOK)
 			}
+			s.as(t, token, "GET", coming[0].address(), "").upload(t, http.StatusOK)
+			s.as(t, stranger, "GET", coming[0].address(), "").problem(t, kindNotFound)
+			s.as(t, stranger, "DELETE", coming[0].address(), "").problem(t, kindNotFound)
 			c.end(t, s)
 			ended := time.Now()
 			if err := conn.SetReadDeadline(ended.Add(patience)); err != nil {

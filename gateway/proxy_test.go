@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"bytes"
+	"context"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -75,6 +77,24 @@ func TestForwarded(t *testing.T) {
 		a := f.arrive(r)
 		if got := a.RemoteAddr + " " + scheme(a) + " " + a.Host; got != c.want {
 			t.Errorf("from %s with %q: %s, want %s", c.peer, c.header, got, c.want)
+		}
+	}
+}
+
+// TestSocketIsTrustedOnRequest has what comes by a unix socket believed only if
+// that was asked for.
+func TestSocketIsTrustedOnRequest(t *testing.T) {
+	here := context.WithValue(t.Context(), http.LocalAddrContextKey, net.Addr(&net.UnixAddr{Name: "s", Net: "unix"}))
+	for _, trusted := range []bool{true, false} {
+		r, err := http.NewRequestWithContext(here, http.MethodGet, "/uploads", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.RemoteAddr = "@"
+		r.Header.Set("X-Forwarded-Proto", "https")
+		f := &Front{TrustSocket: trusted}
+		if got := scheme(f.arrive(r)) == "https"; got != trusted {
+			t.Errorf("trusted %v: believed %v", trusted, got)
 		}
 	}
 }
