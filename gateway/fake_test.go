@@ -169,6 +169,15 @@ func (r *fakeReception) add(name proto.FileName, declared int64, body io.Reader)
 	return len(r.files) - 1, nil
 }
 
+func (r *fakeReception) sha256(i int) (sum [32]byte) {
+	b, err := hex.DecodeString(*r.files[i].SHA256)
+	if err != nil {
+		panic(err)
+	}
+	copy(sum[:], b)
+	return sum
+}
+
 func (r *fakeReception) rename(i int, name proto.FileName) { r.files[i].Name = name.String() }
 
 func (r *fakeReception) label(labels map[string]string) { r.labels = maps.Clone(labels) }

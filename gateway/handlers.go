@@ -47,6 +47,7 @@ type uploadList struct {
 //	@Param			mtime				query	string	false	"When the files were changed last, as RFC 3339 writes times. A form's field mtime is as good."	example(2026-03-14T15:09:26Z)
 //	@Param			X-Ferry-Mode		header	string	false	"The same as mode, which goes before it"	example(0644)
 //	@Param			X-Ferry-Mtime		header	string	false	"The same as mtime, which goes before it. Last-Modified is as good, in whole seconds."	example(2026-03-14T15:09:26Z)
+//	@Param			Repr-Digest			header	string	false	"What the body adds up to, as RFC 9530 has it: sha-256 or sha-512, others are ignored. Content-Digest is as good, Content-MD5 and X-Checksum-Sha256 are known, too, each in the header, or in the trailer if Trailer announces it. A form's is of the whole form. If it is another, nothing is kept."	example(sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:)
 //	@Param			Prefer				header	string	false	"wait=N: how many seconds the answer may wait for the delivery, 60 at most"	example(wait=30)
 //	@Success		201	{object}	Upload	"Delivered within the time that Prefer has. A form is answered with a list."
 //	@Header			201	{string}	Location	"The upload's address; of several, the first's"
@@ -57,6 +58,10 @@ type uploadList struct {
 //	@Header			202	{string}	Preference-Applied	"The time that the answer waited: wait=N, if that was preferred"
 //	@Success		303	"The form came from a page without a script"
 //	@Header			303	{string}	Location	"The page"
+//	@Header			201	{string}	Repr-Digest	"The digest of the answer's own JSON, sha-256"
+//	@Header			201	{string}	X-Checksum-Sha256	"The SHA-256 of the file, unless a form is answered, in hexadecimal digits"
+//	@Header			202	{string}	Repr-Digest	"The digest of the answer's own JSON, sha-256"
+//	@Header			202	{string}	X-Checksum-Sha256	"The SHA-256 of the file, unless a form is answered, in hexadecimal digits"
 //	@Failure		400	{object}	problem	"The name, the form or the query cannot be read, or the body did not arrive whole"
 //	@Failure		408	{object}	problem	"The body came too slowly"
 //	@Failure		404	{object}	problem	"Somebody forgot the upload while Prefer had the answer wait"
@@ -107,7 +112,7 @@ func (a *httpAPI) takeIn(x *exchange, r *http.Request) (kept []Upload, form bool
 	if err != nil {
 		return nil, false, err
 	}
-	kept, err = a.takeRaw(r, name)
+	kept, err = a.takeRaw(x, r, name)
 	return kept, false, err
 }
 
@@ -124,7 +129,7 @@ func (a *httpAPI) slot() (release func(), err error) {
 }
 
 // takeRaw takes the file that the body is.
-func (a *httpAPI) takeRaw(r *http.Request, name proto.FileName) ([]Upload, error) {
+func (a *httpAPI) takeRaw(x *exchange, r *http.Request, name proto.FileName) ([]Upload, error) {
 	if r.ContentLength > a.limit {
 		return nil, tooLargeRefusal(r.ContentLength, a.limit)
 	}
@@ -140,7 +145,17 @@ func (a *httpAPI) takeRaw(r *http.Request, name proto.FileName) ([]Upload, error
 	defer in.abort()
 	in.label(labels)
 	in.describe(at)
-	if _, err := in.add(name, r.ContentLength, r.Body); err != nil {
+	d, err := newDigests(r, true)
+	if err != nil {
+		return nil, err
+	}
+	x.body.also = d.writer()
+	i, err := in.add(name, r.ContentLength, r.Body)
+	if err != nil {
+		return nil, err
+	}
+	sum := in.sha256(i)
+	if err := d.check(sum[:]); err != nil {
 		return nil, err
 	}
 	return in.commit()
@@ -163,7 +178,18 @@ func (a *httpAPI) takeForm(x *exchange, r *http.Request, boundary string) ([]Upl
 	defer in.abort()
 	in.label(labels)
 	in.describe(at)
+	d, err := newDigests(r, false)
+	if err != nil {
+		return nil, err
+	}
+	if _, late := r.Trailer[sha256Checksum]; late || len(r.Header.Values(sha256Checksum)) > 0 {
+		return nil, refusal(kindDigest, "X-Checksum-Sha256 is of a file, and a form has files in it. Nothing was kept. Send the file as the body itself, or Repr-Digest with the digest of the whole form.")
+	}
+	x.body.also = d.writer()
 	if err := readForm(x.body, boundary, &form{names: a.names, name: name, labels: labels, at: at, in: in}); err != nil {
+		return nil, err
+	}
+	if err := d.check(nil); err != nil {
 		return nil, err
 	}
 	return in.commit()
@@ -327,7 +353,7 @@ func (a *httpAPI) deleteUpload(x *exchange, r *http.Request) error {
 		x.WriteHeader(http.StatusNoContent)
 		return nil
 	}
-	x.json(http.StatusOK, "application/json", u)
+	x.represent(http.StatusOK, u, u.SHA256)
 	return nil
 }
 
@@ -354,7 +380,7 @@ func (a *httpAPI) retryUpload(x *exchange, r *http.Request) error {
 		return err
 	}
 	x.Header().Set("Retry-After", acceptedAgain)
-	x.json(http.StatusAccepted, "application/json", u)
+	x.represent(http.StatusAccepted, u, u.SHA256)
 	return nil
 }
 

@@ -161,6 +161,8 @@ type body struct {
 	stall   time.Duration
 	rate    int64 // bytes a second
 
+	also io.Writer // gets what is read, if not nil; never fails
+
 	left        time.Duration
 	err         error
 	begun       bool // something was asked of its sender
@@ -181,6 +183,9 @@ func (b *body) Read(p []byte) (int, error) {
 		b.Interrupt() // it came before the deadline was set
 	}
 	n, err := b.src.Read(p)
+	if b.also != nil {
+		_, _ = b.also.Write(p[:n])
+	}
 	earned := time.Duration(n) * time.Second / time.Duration(b.rate)
 	b.left = min(b.stall, b.left-time.Since(started)+earned)
 	switch {

@@ -25,6 +25,7 @@ const uploadsPath = "/uploads/"
 //	@Param			mtime			query	string		false	"When the file was changed last, as RFC 3339 writes times"	example(2026-03-14T15:09:26Z)
 //	@Param			X-Ferry-Mode	header	string		false	"The same as mode, which goes before it"	example(0644)
 //	@Param			X-Ferry-Mtime	header	string		false	"The same as mtime, which goes before it. Last-Modified is as good, in whole seconds."	example(2026-03-14T15:09:26Z)
+//	@Param			Repr-Digest			header	string	false	"What the body adds up to, as RFC 9530 has it: sha-256 or sha-512, others are ignored. Content-Digest is as good, Content-MD5 and X-Checksum-Sha256 are known, too, each in the header, or in the trailer if Trailer announces it. A form's is of the whole form. If it is another, nothing is kept."	example(sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:)
 //	@Param			Prefer			header	string		false	"wait=N: how many seconds the answer may wait for the delivery, 60 at most"	example(wait=30)
 //	@Success		201	{object}	Upload	"Delivered within the time that Prefer has"
 //	@Header			201	{string}	Location	"The upload's address"
@@ -33,6 +34,10 @@ const uploadsPath = "/uploads/"
 //	@Header			202	{string}	Location	"The upload's address"
 //	@Header			202	{integer}	Retry-After	"When to ask how it stands, in seconds"
 //	@Header			202	{string}	Preference-Applied	"The time that the answer waited: wait=N, if that was preferred"
+//	@Header			201	{string}	Repr-Digest	"The digest of the answer's own JSON, sha-256"
+//	@Header			201	{string}	X-Checksum-Sha256	"The SHA-256 of the file, in hexadecimal digits"
+//	@Header			202	{string}	Repr-Digest	"The digest of the answer's own JSON, sha-256"
+//	@Header			202	{string}	X-Checksum-Sha256	"The SHA-256 of the file, in hexadecimal digits"
 //	@Failure		400	{object}	problem	"The name or a parameter cannot be read, or the body did not arrive whole"
 //	@Failure		404	{object}	problem	"Somebody forgot the upload while Prefer had the answer wait"
 //	@Failure		408	{object}	problem	"The body came too slowly"
@@ -51,7 +56,7 @@ func (a *httpAPI) putUpload(x *exchange, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	kept, err := a.takePut(r)
+	kept, err := a.takePut(x, r)
 	release()
 	if err != nil {
 		return err
@@ -59,7 +64,7 @@ func (a *httpAPI) putUpload(x *exchange, r *http.Request) error {
 	return a.answerKept(x, r, kept, false)
 }
 
-func (a *httpAPI) takePut(r *http.Request) ([]Upload, error) {
+func (a *httpAPI) takePut(x *exchange, r *http.Request) ([]Upload, error) {
 	if err := checkCoding(r); err != nil {
 		return nil, err
 	}
@@ -70,7 +75,7 @@ func (a *httpAPI) takePut(r *http.Request) ([]Upload, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a.takeRaw(r, name)
+	return a.takeRaw(x, r, name)
 }
 
 // pathName is the name that the address's path has, percent-encoded, in one

@@ -50,6 +50,8 @@ var (
 	kindParameter   = problemKind{"parameter", http.StatusBadRequest, "A parameter has a value that is not allowed"}
 	kindName        = problemKind{"name", http.StatusBadRequest, "The file needs a name that can be stored"}
 	kindLabel       = problemKind{"label", http.StatusBadRequest, "A label is not as labels are"}
+	kindDigest      = problemKind{"digest", http.StatusBadRequest, "A digest cannot be read"}
+	kindMismatch    = problemKind{"mismatch", http.StatusBadRequest, "What came is not what its digest is of"}
 	kindForm        = problemKind{"form", http.StatusBadRequest, "The form cannot be read"}
 	kindNoFile      = problemKind{"no-file", http.StatusBadRequest, "The form has no file"}
 	kindIncomplete  = problemKind{"incomplete", http.StatusBadRequest, "The request's body did not arrive whole"}

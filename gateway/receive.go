@@ -257,6 +257,9 @@ func short(in *incoming) error {
 	return fmt.Errorf("%w: %d of %d bytes came: %w", errLength, in.sum.Size, in.declared, io.ErrUnexpectedEOF)
 }
 
+// sha256 is file i's.
+func (r *reception) sha256(i int) [32]byte { return r.files[i].sum.SHA256 }
+
 // rename gives file i another name, before commit.
 func (r *reception) rename(i int, name proto.FileName) {
 	in := r.files[i]

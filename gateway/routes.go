@@ -40,6 +40,7 @@ type uploads interface {
 type receiver interface {
 	add(name proto.FileName, declared int64, body io.Reader) (int, error)
 	rename(i int, name proto.FileName)
+	sha256(i int) [32]byte
 	label(labels map[string]string)
 	describe(at attributes)
 	commit() ([]Upload, error)

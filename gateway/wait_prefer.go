@@ -58,10 +58,10 @@ func (a *httpAPI) answerKept(x *exchange, r *http.Request, kept []Upload, list b
 		h.Set("Retry-After", acceptedAgain)
 	}
 	if list {
-		x.json(status, "application/json", uploadList{kept})
+		x.represent(status, uploadList{kept}, nil)
 		return nil
 	}
-	x.json(status, "application/json", kept[0])
+	x.represent(status, kept[0], kept[0].SHA256)
 	return nil
 }
 
