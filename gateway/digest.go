@@ -88,6 +88,16 @@ func (d *digests) need(algorithm string) {
 	}
 }
 
+// announcedSHA256 is the one that the header states.
+func (d *digests) announcedSHA256() (sum [sha256.Size]byte, ok bool) {
+	for _, s := range d.header {
+		if s.algorithm == algorithmSHA256 {
+			return [sha256.Size]byte(s.sum), true
+		}
+	}
+	return sum, false
+}
+
 // writer is what all of the body has to be written to; nil if nothing.
 func (d *digests) writer() io.Writer {
 	var all []io.Writer

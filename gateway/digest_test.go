@@ -89,7 +89,7 @@ func TestDigestOfForm(t *testing.T) {
 			s.form(t, form, d[0], d[1]).problem(t, kindDigest)
 			k = kindDigest
 		} else {
-			s.form(t, form, d[0], d[1]).uploads(t, http.StatusAccepted)
+			s.form(t, form, d[0], d[1]).takenAll(t)
 		}
 		s.form(t, browser(file("wrong", "1")), d[0], d[1]).problem(t, k)
 	}

@@ -131,6 +131,10 @@ func (c *fakeCore) receipt(ctx context.Context, id ulid.ULID) (Upload, []byte, e
 	return u, c.envelopes[id], err
 }
 
+func (c *fakeCore) known(context.Context, proto.FileName, [32]byte) (Upload, bool, error) {
+	return Upload{}, false, nil
+}
+
 func (c *fakeCore) ready(context.Context) error { return c.fails("ready") }
 
 func (c *fakeCore) receive(ctx context.Context) receiver {
@@ -199,6 +203,8 @@ func (r *fakeReception) commit() ([]Upload, error) {
 	r.files = nil
 	return files, nil
 }
+
+func (r *fakeReception) fresh() bool { return true }
 
 func (r *fakeReception) abort() {
 	r.core.mu.Lock()

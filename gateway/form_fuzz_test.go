@@ -36,6 +36,8 @@ func (c *collected) describe(attributes) {}
 
 func (c *collected) commit() ([]Upload, error) { return nil, nil }
 
+func (c *collected) fresh() bool { return true }
+
 func (c *collected) abort() {}
 
 // patient has deadlines that never pass.

@@ -70,10 +70,10 @@ func TestFormNames(t *testing.T) {
 			if err != nil || w.Close() != nil {
 				t.Fatal(err)
 			}
-			if got := s.form(t, b.String()).uploads(t, http.StatusAccepted); len(got) != 1 || got[0].Name != name {
+			if got := s.form(t, b.String()).takenAll(t); len(got) != 1 || got[0].Name != name {
 				t.Errorf("Go: got %+v, want one of name %q", got, name)
 			}
-			if got := s.form(t, browser(file("other", "hello"), field("name", name))).uploads(t, http.StatusAccepted); got[0].Name != name {
+			if got := s.form(t, browser(file("other", "hello"), field("name", name))).takenAll(t); got[0].Name != name {
 				t.Errorf("field: got %q, want %q", got[0].Name, name)
 			}
 		}

@@ -49,6 +49,9 @@ type uploadList struct {
 //	@Param			X-Ferry-Mtime		header	string	false	"The same as mtime, which goes before it. Last-Modified is as good, in whole seconds."	example(2026-03-14T15:09:26Z)
 //	@Param			Repr-Digest			header	string	false	"What the body adds up to, as RFC 9530 has it: sha-256 or sha-512, others are ignored. Content-Digest is as good, Content-MD5 and X-Checksum-Sha256 are known, too, each in the header, or in the trailer if Trailer announces it. A form's is of the whole form. If it is another, nothing is kept."	example(sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:)
 //	@Param			Prefer				header	string	false	"wait=N: how many seconds the answer may wait for the delivery, 60 at most"	example(wait=30)
+//	@Success		200	{object}	Upload	"All of it is there already under the same names: queued, on its way or delivered, and nothing was queued again. A form is answered with a list."
+//	@Header			200	{string}	Location	"The upload's address; of several, the first's"
+//	@Header			200	{string}	Preference-Applied	"The time that the answer could wait: wait=N"
 //	@Success		201	{object}	Upload	"Delivered within the time that Prefer has. A form is answered with a list."
 //	@Header			201	{string}	Location	"The upload's address; of several, the first's"
 //	@Header			201	{string}	Preference-Applied	"The time that the answer could wait: wait=N"
@@ -65,7 +68,7 @@ type uploadList struct {
 //	@Failure		400	{object}	problem	"The name, the form or the query cannot be read, or the body did not arrive whole"
 //	@Failure		408	{object}	problem	"The body came too slowly"
 //	@Failure		404	{object}	problem	"Somebody forgot the upload while Prefer had the answer wait"
-//	@Failure		409	{object}	problem	"Somebody cancelled the upload while it came in, or while Prefer had the answer wait"
+//	@Failure		409	{object}	problem	"An upload of this name and other content is on its way or delivered; or somebody cancelled the upload while it came in, or while Prefer had the answer wait"
 //	@Failure		411	{object}	problem	"Neither Content-Length nor Transfer-Encoding was sent"
 //	@Failure		413	{object}	problem	"The destination does not take so large a file, or the form has too much in it"
 //	@Failure		415	{object}	problem	"The body is encoded in a way that is not taken"
@@ -149,6 +152,12 @@ func (a *httpAPI) takeRaw(x *exchange, r *http.Request, name proto.FileName) ([]
 	if err != nil {
 		return nil, err
 	}
+	if sum, ok := d.announcedSHA256(); ok && r.Header.Get("Expect") != "" { // nothing of the body has come yet
+		if u, ok, err := a.core.known(r.Context(), name, sum); ok || err != nil {
+			x.again = ok
+			return []Upload{u}, err
+		}
+	}
 	x.body.also = d.writer()
 	i, err := in.add(name, r.ContentLength, r.Body)
 	if err != nil {
@@ -158,7 +167,7 @@ func (a *httpAPI) takeRaw(x *exchange, r *http.Request, name proto.FileName) ([]
 	if err := d.check(sum[:]); err != nil {
 		return nil, err
 	}
-	return in.commit()
+	return commit(x, in)
 }
 
 func (a *httpAPI) takeForm(x *exchange, r *http.Request, boundary string) ([]Upload, error) {
@@ -192,7 +201,14 @@ func (a *httpAPI) takeForm(x *exchange, r *http.Request, boundary string) ([]Upl
 	if err := d.check(nil); err != nil {
 		return nil, err
 	}
-	return in.commit()
+	return commit(x, in)
+}
+
+// commit makes jobs of what has come.
+func commit(x *exchange, in receiver) ([]Upload, error) {
+	kept, err := in.commit()
+	x.again = !in.fresh()
+	return kept, err
 }
 
 // isNavigation reports whether a browser sent the form by itself, and shows

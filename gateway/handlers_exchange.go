@@ -29,6 +29,7 @@ type exchange struct {
 	id      string
 	token   string // the name of the token that was shown
 	body    *body
+	again   bool  // what was sent is there already
 	status  int   // 0 until the answer has begun
 	err     error // why it is not the answer that was asked for
 }

@@ -62,6 +62,25 @@ func (a answer) upload(t testing.TB, status int) Upload {
 	return u
 }
 
+// taken wants a single upload that was made, or was there already.
+func (a answer) taken(t testing.TB) Upload {
+	t.Helper()
+	return a.upload(t, a.takenStatus())
+}
+
+// takenAll is the same of a list.
+func (a answer) takenAll(t testing.TB) []Upload {
+	t.Helper()
+	return a.uploads(t, a.takenStatus())
+}
+
+func (a answer) takenStatus() int {
+	if a.StatusCode == http.StatusOK {
+		return http.StatusOK
+	}
+	return http.StatusAccepted
+}
+
 // uploads wants a list of uploads.
 func (a answer) uploads(t testing.TB, status int) []Upload {
 	t.Helper()
@@ -81,7 +100,7 @@ func (a answer) problem(t testing.TB, k problemKind) problem {
 	}
 	want := problem{Type: "/problems/" + k.name, Title: k.title, Status: k.status, Retryable: k.retryable(), RequestID: a.Header.Get("X-Request-Id")}
 	got := p
-	got.Detail, got.Size, got.Limit, got.Upload = "", 0, 0, ""
+	got.Detail, got.Size, got.Limit, got.Upload, got.SHA256, got.ExistingSHA256 = "", 0, 0, "", "", ""
 	if d := cmp.Diff(want, got); d != "" || a.StatusCode != k.status || p.Detail == "" {
 		t.Fatalf("answer %d: %s, want another problem (-want +got):\n%s", a.StatusCode, a.body, d)
 	}
@@ -130,7 +149,7 @@ func TestRawNames(t *testing.T) {
 				"filename":  s.ask(t, "POST", "/uploads", bytes.NewReader(body), "Content-Disposition", quoted(name)),
 				"filename*": s.ask(t, "POST", "/uploads", bytes.NewReader(body), "Content-Disposition", extended(name)),
 			} {
-				u := a.upload(t, http.StatusAccepted)
+				u := a.taken(t)
 				if u.Name != name || *u.SHA256 != sum(body) || *u.Size != 5 {
 					t.Errorf("%s: got %q, want %q", way, u.Name, name)
 				}
@@ -189,7 +208,7 @@ func TestBodies(t *testing.T) {
 				"length": bytes.NewReader(body),
 				"chunks": io.MultiReader(bytes.NewReader(body)), // of a type that tells no length
 			} {
-				u := s.ask(t, "POST", "/uploads?name="+way, r, "Content-Type", "application/x-www-form-urlencoded").upload(t, http.StatusAccepted)
+				u := s.ask(t, "POST", fmt.Sprintf("/uploads?name=%s-%d", way, size), r, "Content-Type", "application/x-www-form-urlencoded").upload(t, http.StatusAccepted)
 				if *u.Size != int64(size) || *u.SHA256 != sum(body) {
 					t.Errorf("%d bytes, %s: got %d bytes, %s", size, way, *u.Size, *u.SHA256)
 				}

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"errors"
-	"net/http"
 	"net/url"
 	"strings"
 	"testing"
@@ -62,9 +61,9 @@ func TestFolders(t *testing.T) {
 	} {
 		var got []Upload
 		if way == "query" {
-			got = []Upload{a.upload(t, http.StatusAccepted)}
+			got = []Upload{a.taken(t)}
 		} else {
-			got = a.uploads(t, http.StatusAccepted)
+			got = a.takenAll(t)
 		}
 		if len(got) != 1 || got[0].Name != want {
 			t.Errorf("%s: %+v, want one of name %q", way, got, want)

@@ -137,7 +137,7 @@ func operation(doc *openapi3.T, r *http.Request) *openapi3.Operation {
 		method = http.MethodGet
 	}
 	parts := strings.Split(r.URL.Path, "/")
-	if method == http.MethodPut { // the rest of the address is one parameter, whatever it is
+	if method == http.MethodPut && strings.HasPrefix(r.URL.Path, uploadsPath) { // the rest of the address is one parameter, whatever it is
 		parts = []string{"", "uploads", "x"}
 	}
 	for path, item := range doc.Paths.Map() {

@@ -31,6 +31,9 @@ type problem struct {
 	RequestID string `json:"request_id" example:"4TQ7LJ2XRVNSX6KDKQZPHGZB3M"`
 	// Where the upload is that the problem is about, if it is kept.
 	Upload string `json:"upload,omitempty" format:"uri-reference" example:"/uploads/01KKPXQ7M7C1WB0K8VQ0N4Y6TJ"`
+	// The SHA-256 of what was sent, and of what has its name, where they differ.
+	SHA256         string `json:"sha256,omitempty"`
+	ExistingSHA256 string `json:"existing_sha256,omitempty"`
 	// The file's size in bytes, where that is the problem and known.
 	Size int64 `json:"size,omitempty" example:"600000000"`
 	// The limit that was passed, in bytes or pieces, where there is one.
@@ -62,6 +65,7 @@ var (
 	kindSlow        = problemKind{"slow", http.StatusRequestTimeout, "The request's body came too slowly"}
 	kindState       = problemKind{"state", http.StatusConflict, "Not possible as the upload stands"}
 	kindCancelled   = problemKind{"cancelled", http.StatusConflict, "The upload was cancelled"}
+	kindConflict    = problemKind{"conflict", http.StatusConflict, "Another file has the name"}
 	kindLength      = problemKind{"length", http.StatusLengthRequired, "The request does not say how long its body is"}
 	kindTooLarge    = problemKind{"too-large", http.StatusRequestEntityTooLarge, "The file is too large for the destination"}
 	kindTooMany     = problemKind{"too-many", http.StatusRequestEntityTooLarge, "The form has too much in it"}
@@ -82,6 +86,8 @@ type refusalError struct {
 	detail      string
 	size, limit int64
 	upload      string // its address
+	sha256      string // of what was sent
+	existing    string // of what is there
 	retryAfter  int    // seconds
 	err         error  // for the log
 }
@@ -195,7 +201,7 @@ func (a *httpAPI) fail(x *exchange, r *http.Request, err error) {
 	}
 	x.json(f.status, problemType, problem{
 		Type: a.front.address(problemsPath + f.name), Title: f.title, Status: f.status, Detail: f.detail,
-		Retryable: f.retryable(), RequestID: x.id, Upload: a.front.address(f.upload), Size: f.size, Limit: f.limit,
+		Retryable: f.retryable(), RequestID: x.id, Upload: a.front.address(f.upload), SHA256: f.sha256, ExistingSHA256: f.existing, Size: f.size, Limit: f.limit,
 	})
 }
 

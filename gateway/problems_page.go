@@ -71,6 +71,8 @@ var problemPages = []problemPage{
 		"GET the upload to see how it stands. Send the file again if it has to be delivered once more."},
 	{kindCancelled, "Somebody cancelled the upload while the request was under way.", "Nothing will be delivered. The detail says whether bytes are kept.",
 		"Send the file again if that was a mistake."},
+	{kindConflict, "An upload of the same name and other content is queued, on its way or delivered.", nothingKept,
+		"Send the file under another name. The problem's upload says where the other one is."},
 	{kindLength, "The request has neither Content-Length nor Transfer-Encoding, so that an empty file cannot be told from a forgotten one.", nothingKept,
 		"Send Content-Length: 0 for an empty file. With curl use --data-binary or -F."},
 	{kindTooLarge, "The file has more bytes than the destination takes in one file.", nothingKept,

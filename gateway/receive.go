@@ -52,6 +52,7 @@ type incoming struct {
 	sum     proto.Sum
 	small   []byte
 	spooled bool // it is a file of the spool
+	again   bool // there is an upload of it already
 }
 
 func (in *incoming) named() proto.FileName {
@@ -105,7 +106,9 @@ type reception struct {
 	// sender is the name of the token that it comes with.
 	sender sql.Null[string]
 	files  []*incoming
-	held   int // bytes of small bodies in memory
+	held   int  // bytes of small bodies in memory
+	once   bool // see receiveOnce
+	made   int  // jobs, by commit
 
 	mu        sync.Mutex
 	now       phase             // guarded by mu
@@ -279,12 +282,11 @@ func (r *reception) commit() ([]Upload, error) {
 	defer r.end()
 	uploads := make([]Upload, len(r.files))
 	err := r.g.db.Update(r.ctx, func(ctx context.Context, tx *sql.Tx) error {
-		now := r.g.now()
 		for i, in := range r.files {
-			if err := insert(ctx, tx, in, now); err != nil {
+			var err error
+			if uploads[i], err = r.keep(ctx, tx, in); err != nil {
 				return err
 			}
-			uploads[i] = in.queued(r.g.cfg.To, now)
 		}
 		return nil
 	})
@@ -292,9 +294,19 @@ func (r *reception) commit() ([]Upload, error) {
 		r.undo()
 		return nil, r.explain(fmt.Errorf("record uploads: %w", err))
 	}
-	r.g.wake(len(uploads))
+	for _, in := range r.files {
+		if in.again {
+			r.discard(in)
+		} else {
+			r.made++
+		}
+	}
+	r.g.wake(r.made)
 	return uploads, nil
 }
+
+// fresh reports whether commit has made any job: else all files were there.
+func (r *reception) fresh() bool { return r.made > 0 }
 
 // undo drops what a commit did not take. If it is not certain that it did not,
 // the files stay for the next sweep, which knows.

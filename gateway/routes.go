@@ -33,6 +33,7 @@ type uploads interface {
 	remove(ctx context.Context, id ulid.ULID) (u Upload, gone bool, err error)
 	retry(ctx context.Context, id ulid.ULID) (Upload, error)
 	receipt(ctx context.Context, id ulid.ULID) (u Upload, envelope []byte, err error)
+	known(ctx context.Context, name proto.FileName, sum [32]byte) (Upload, bool, error)
 	ready(ctx context.Context) error
 }
 
@@ -44,6 +45,7 @@ type receiver interface {
 	label(labels map[string]string)
 	describe(at attributes)
 	commit() ([]Upload, error)
+	fresh() bool
 	abort()
 }
 
@@ -81,7 +83,7 @@ func (g *Gateway) Handler() http.Handler {
 }
 
 func (g *Gateway) httpAPI() *httpAPI {
-	receive := func(ctx context.Context) receiver { return g.receive(ctx) }
+	receive := func(ctx context.Context) receiver { return g.receiveOnce(ctx) }
 	a := newHTTPAPI(g, receive, g.cfg.To.MaxSize(), namingFor(g.cfg.To.ParseName))
 	a.version, a.log, a.door = g.cfg.Version, g.log, g.door
 	a.front = g.cfg.Front

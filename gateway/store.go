@@ -209,22 +209,30 @@ func (g *Gateway) merge(page []Upload, in []*incoming, limit int) []Upload {
 	return merged
 }
 
-// insert records an upload and its job, with the body if it is a small one.
-func insert(ctx context.Context, tx *sql.Tx, in *incoming, now time.Time) error {
+// insert records an upload and its job, with the body if it is a small one. made
+// is false if an upload that is there already prevents that: see receiveOnce.
+func (g *Gateway) insert(ctx context.Context, tx *sql.Tx, in *incoming, now time.Time) (made bool, err error) {
 	body := bodyRow
 	if in.spooled {
 		body = bodyFile
 	}
 	labels, err := keepLabels(ctx, tx, in.id, in.from.labelled())
 	if err != nil {
-		return err
+		return false, err
 	}
 	mode, modified := in.from.described().row()
-	if _, err := tx.ExecContext(ctx, `insert into uploads (id, name, size, sha256, cksum, state, body, labels, token, mode, modified, created_at, updated_at)
-		values ($1, $2, $3, $4, $5, 'queued', $6, $7, $8, $9, $10, $11, $12)`,
-		in.id, in.named().String(), in.sum.Size, in.sum.SHA256[:], in.sum.Cksum, body, labels, in.from.sender, mode, modified,
-		in.created.UnixMicro(), now.UnixMicro()); err != nil {
-		return fmt.Errorf("record upload: %w", err)
+	name := in.named().String()
+	res, err := tx.ExecContext(ctx, `insert into uploads (id, name, size, sha256, cksum, state, body, labels, token, mode, modified, created_at, updated_at)
+		select $1, $2, $3, $4, $5, 'queued', $6, $7, $8, $9, $10, $11, $12
+		where $13 or not exists (select 1 from jobs where name = $14)
+			and not exists (select 1 from uploads where name = $15 and destination = $16 and state = 'delivered')`,
+		in.id, name, in.sum.Size, in.sum.SHA256[:], in.sum.Cksum, body, labels, in.from.sender, mode, modified,
+		in.created.UnixMicro(), now.UnixMicro(), !in.from.once, name, name, g.cfg.To.String())
+	if err != nil {
+		return false, fmt.Errorf("record upload: %w", err)
+	}
+	if n, err := res.RowsAffected(); err != nil || n == 0 {
+		return false, errors.Join(err, dropLabels(ctx, tx, in.id, labels))
 	}
 	if !in.spooled {
 		content := in.small
@@ -232,10 +240,10 @@ func insert(ctx context.Context, tx *sql.Tx, in *incoming, now time.Time) error 
 			content = []byte{} // nil would be NULL
 		}
 		if _, err := tx.ExecContext(ctx, "insert into bodies (upload, content) values ($1, $2)", in.id, content); err != nil {
-			return fmt.Errorf("keep body: %w", err)
+			return false, fmt.Errorf("keep body: %w", err)
 		}
 	}
-	return enqueue(ctx, tx, in.id, in.named().String(), now)
+	return true, enqueue(ctx, tx, in.id, name, now)
 }
 
 // body returns the bytes of a small upload.

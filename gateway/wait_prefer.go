@@ -38,6 +38,9 @@ func preferredWait(r *http.Request) (seconds int, ok bool) {
 // delivery if that is preferred. list tells whether the answer is a list.
 func (a *httpAPI) answerKept(x *exchange, r *http.Request, kept []Upload, list bool) error {
 	status := http.StatusAccepted
+	if x.again {
+		status = http.StatusOK
+	}
 	if seconds, ok := preferredWait(r); ok {
 		// What the body's sender had of patience is of the body alone.
 		_ = x.control.SetReadDeadline(time.Time{})
@@ -48,7 +51,7 @@ func (a *httpAPI) answerKept(x *exchange, r *http.Request, kept []Upload, list b
 		if waited {
 			x.Header().Set("Preference-Applied", "wait="+strconv.Itoa(seconds))
 		}
-		if all {
+		if all && !x.again {
 			status = http.StatusCreated
 		}
 	}

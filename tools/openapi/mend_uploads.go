@@ -72,7 +72,7 @@ func mendUploads(paths object) error {
 		"description": "The bytes of the file. Any other type is taken in the same way.", "required": true,
 		"content": object{"application/octet-stream": object{"schema": object{"type": "string"}}},
 	}
-	for _, status := range []string{"201", "202"} {
+	for _, status := range []string{"200", "201", "202"} {
 		content, err := child(post, "responses", status, "content")
 		if err != nil {
 			return err

@@ -1,0 +1,146 @@
+package gateway
+
+import (
+	"bufio"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// TestRerun sends the same again, and something else under its name, in each
+// state.
+func TestRerun(t *testing.T) {
+	for size, body := range map[string]string{"small": "hello", "large": content(7, 2*smallBody)} {
+		t.Run(size, func(t *testing.T) {
+			dir := t.TempDir()
+			r := newRemote()
+			hold := newGate()
+			r.expect("f", hold.then((*sending).deliver))
+			c := openCore(t, dir, r)
+			s := newTestAPI(t, c.httpAPI())
+			first := s.ask(t, "PUT", "/uploads/f?label=n=1", strings.NewReader(body)).upload(t, http.StatusAccepted)
+			check := func() {
+				t.Helper()
+				a := s.ask(t, "POST", "/uploads?name=f&label=n=2", strings.NewReader(body))
+				if u := a.upload(t, http.StatusOK); u.ID != first.ID || u.Labels["n"] != "1" || a.Header.Get("Location") != first.address() || a.Header.Get("Retry-After") != "" {
+					t.Errorf("the same again is %+v", u)
+				}
+				other := body[1:]
+				p := s.ask(t, "PUT", "/uploads/f", strings.NewReader(other)).problem(t, kindConflict)
+				if p.SHA256 != sum([]byte(other)) || p.ExistingSHA256 != *first.SHA256 || p.Upload != first.address() {
+					t.Errorf("other content is %+v", p)
+				}
+			}
+			check()
+			c.deliverAll()
+			hold.await(t)
+			check()
+			close(hold.open)
+			c.await(first.ID, StateDelivered)
+			check()
+			if l := s.ask(t, "GET", "/uploads", nil).uploads(t, http.StatusOK); len(l) != 1 {
+				t.Errorf("%d uploads, want 1", len(l))
+			}
+			waitSpool(t, c, dir)
+		})
+	}
+}
+
+// TestRerunOfWhatDoesNotCount wants a new job after a failure and a cancellation.
+func TestRerunOfWhatDoesNotCount(t *testing.T) {
+	s := newRealAPI(t)
+	first := s.ask(t, "PUT", "/uploads/f", strings.NewReader("1")).upload(t, http.StatusAccepted)
+	s.ask(t, "DELETE", first.address(), nil).upload(t, http.StatusOK)
+	second := s.ask(t, "PUT", "/uploads/f", strings.NewReader("1")).upload(t, http.StatusAccepted)
+	if second.ID == first.ID {
+		t.Error("a cancelled upload is taken for the same")
+	}
+	s.ask(t, "DELETE", second.address(), nil).upload(t, http.StatusOK)
+	s.ask(t, "PUT", "/uploads/f", strings.NewReader("2")).upload(t, http.StatusAccepted)
+}
+
+// TestRerunOfForm takes of a form what is not there yet, or nothing.
+func TestRerunOfForm(t *testing.T) {
+	s := newRealAPI(t)
+	first := s.form(t, browser(file("a", "1"), file("b", "2"))).uploads(t, http.StatusAccepted)
+	again := s.form(t, browser(file("b", "2"), file("a", "1"))).uploads(t, http.StatusOK)
+	if again[0].ID != first[1].ID || again[1].ID != first[0].ID {
+		t.Errorf("the same again is %+v", again)
+	}
+	more := s.form(t, browser(file("a", "1"), file("c", "3"), file("c", "3"))).uploads(t, http.StatusAccepted)
+	if more[0].ID != first[0].ID || more[1].ID == first[1].ID || more[1].ID != more[2].ID {
+		t.Errorf("with another file it is %+v", more)
+	}
+	s.form(t, browser(file("d", "4"), file("a", "2"))).problem(t, kindConflict)
+	s.form(t, browser(file("e", "4"), file("e", "5"))).problem(t, kindConflict)
+	if l := s.ask(t, "GET", "/uploads", nil).uploads(t, http.StatusOK); len(l) != 3 {
+		t.Errorf("%d uploads, want 3", len(l))
+	}
+}
+
+// TestRerunsAtOnce sends the same 200 times at once, and wants one job.
+func TestRerunsAtOnce(t *testing.T) {
+	s := newRealAPI(t)
+	var mu sync.Mutex
+	status := map[int]int{}
+	ids := map[string]bool{}
+	var all sync.WaitGroup
+	for i := range 200 {
+		all.Go(func() {
+			path := "/uploads/f"
+			if i%2 == 0 {
+				path += "?label=n=" + fmt.Sprint(i)
+			}
+			a := s.ask(t, "PUT", path, strings.NewReader("the same"))
+			mu.Lock()
+			defer mu.Unlock()
+			status[a.StatusCode]++
+			ids[a.Header.Get("Location")] = true
+		})
+	}
+	all.Wait()
+	if status[http.StatusAccepted] != 1 || status[http.StatusOK] != 199 || len(ids) != 1 {
+		t.Errorf("answers %v, uploads %v; want one new one", status, ids)
+	}
+	if l := s.ask(t, "GET", "/uploads", nil).uploads(t, http.StatusOK); len(l) != 1 {
+		t.Errorf("%d uploads, want 1", len(l))
+	}
+}
+
+// TestRerunIsToldFirst wants the answer before the body, where its sender waits
+// for that.
+func TestRerunIsToldFirst(t *testing.T) {
+	s := newRealAPI(t)
+	body := content(9, 3*smallBody)
+	path := filepath.Join(t.TempDir(), "f")
+	if err := os.WriteFile(path, []byte(body), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"-T", path, "-H", "Expect: 100-continue", "-H", "X-Checksum-Sha256: " + sum([]byte(body)), s.url + "/uploads/"}
+	if _, trace := curl(t, args...); !strings.Contains(trace, "202 Accepted") || !strings.Contains(trace, "100 Continue") {
+		t.Errorf("curl: %s", trace)
+	}
+	if _, trace := curl(t, args...); !strings.Contains(trace, "200 OK") || strings.Contains(trace, "100 Continue") {
+		t.Errorf("curl again: %s", trace)
+	}
+	conn := s.raw(t, "PUT /uploads/f HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 9\r\nX-Checksum-Sha256: "+sum([]byte("other"))+"\r\n\r\n")
+	buffered := bufio.NewReader(conn)
+	read(t, buffered).problem(t, kindConflict)
+	wantClosed(t, conn)
+}
+
+// TestRerunPlan wants the look for the same upload to cost the same however many
+// of its name have failed or were delivered elsewhere.
+func TestRerunPlan(t *testing.T) {
+	g := openCore(t, t.TempDir(), newRemote())
+	plan := planOf(t, g, selectSame, "f", "f", "v3://h")
+	for _, index := range []string{"jobs_by_name (name=?)", "uploads_delivered_by_name (name=? AND destination=?)"} {
+		if !strings.Contains(plan, index) {
+			t.Errorf("plan %s, want %s in it", plan, index)
+		}
+	}
+}
