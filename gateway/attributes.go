@@ -92,7 +92,7 @@ func (at attributes) row() (mode, modified sql.Null[int64]) {
 func attributesOf(mode, modified sql.Null[int64]) attributes {
 	var at attributes
 	if mode.Valid {
-		at.mode = fs.FileMode(mode.V).Perm() //nolint:gosec // only permission bits are recorded
+		at.mode = fs.FileMode(mode.V).Perm()
 	}
 	if modified.Valid {
 		at.modTime = time.Unix(0, modified.V).UTC()
