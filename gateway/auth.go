@@ -27,6 +27,11 @@ func (c *caller) may(s Scope) bool {
 	return c == nil || slices.Contains(c.Scopes, s) || slices.Contains(c.Scopes, ScopeAdmin)
 }
 
+// sees reports whether it may see what was sent under a name.
+func (c *caller) sees(sender sql.Null[string]) bool {
+	return c.may(ScopeRead) || sender == c.sender()
+}
+
 // sender is under which name it sends.
 func (c *caller) sender() sql.Null[string] {
 	if c == nil {

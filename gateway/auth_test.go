@@ -314,3 +314,34 @@ func TestParseScopes(t *testing.T) {
 		}
 	}
 }
+
+// Who may only send learns nothing of what others have sent: not from a digest
+// that is claimed, and not from a name that is taken.
+func TestRerunsOfOthers(t *testing.T) {
+	s := newGuarded(t)
+	alice, bob, reader := s.token(t, "alice", ScopeUpload), s.token(t, "bob", ScopeUpload), s.token(t, "reader", ScopeUpload, ScopeRead)
+	first := s.as(t, alice, "PUT", "/uploads/name", "content").upload(t, http.StatusAccepted)
+	if again := s.as(t, alice, "PUT", "/uploads/name", "content").upload(t, http.StatusOK); again.ID != first.ID {
+		t.Errorf("her own again: %v, want %v", again.ID, first.ID)
+	}
+	if again := s.as(t, reader, "PUT", "/uploads/name", "content").upload(t, http.StatusOK); again.ID != first.ID {
+		t.Errorf("by who sees all: %v, want %v", again.ID, first.ID)
+	}
+	digest := sum([]byte("content"))
+	a := s.ask(t, "PUT", "/uploads/name", strings.NewReader("not it"), "Authorization", bob, "X-Checksum-Sha256", digest, "Expect", "100-continue")
+	a.problem(t, kindMismatch)
+	for _, secret := range []string{first.ID.String(), digest} {
+		a := s.as(t, bob, "PUT", "/uploads/name", "other")
+		a.problem(t, kindConflict)
+		if strings.Contains(string(a.body), secret) {
+			t.Errorf("the conflict tells %s", secret)
+		}
+	}
+	own := s.as(t, bob, "PUT", "/uploads/name", "content").upload(t, http.StatusAccepted)
+	if own.ID == first.ID {
+		t.Error("another sender's upload is the answer")
+	}
+	if again := s.as(t, bob, "PUT", "/uploads/name", "content").upload(t, http.StatusOK); again.ID != own.ID {
+		t.Errorf("his own again: %v, want %v", again.ID, own.ID)
+	}
+}

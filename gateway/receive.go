@@ -100,11 +100,11 @@ func (in *incoming) queued(to proto.Destination, now time.Time) Upload {
 // none. Exactly one of commit and abort ends it; abort after commit does
 // nothing. It is used by one goroutine.
 type reception struct {
-	g    *Gateway
-	ctx  context.Context
-	stop context.CancelCauseFunc
-	// sender is the name of the token that it comes with.
-	sender sql.Null[string]
+	g      *Gateway
+	ctx    context.Context
+	stop   context.CancelCauseFunc
+	from   *caller
+	sender sql.Null[string] // the name of the token that it comes with
 	files  []*incoming
 	held   int  // bytes of small bodies in memory
 	once   bool // see receiveOnce
@@ -129,7 +129,7 @@ const (
 // receive starts taking in a request's files. Ending ctx ends them.
 func (g *Gateway) receive(ctx context.Context) *reception {
 	ctx, stop := context.WithCancelCause(ctx)
-	return &reception{g: g, ctx: ctx, stop: stop, sender: callerOf(ctx).sender(), committed: make(chan struct{}), labels: map[string]string{}}
+	return &reception{g: g, ctx: ctx, stop: stop, from: callerOf(ctx), sender: callerOf(ctx).sender(), committed: make(chan struct{}), labels: map[string]string{}}
 }
 
 // label gives all files of the reception these labels, and no others, until

@@ -26,43 +26,69 @@ func (g *Gateway) receiveOnce(ctx context.Context) *reception {
 }
 
 // selectSame are the uploads of a name that count.
-const selectSame = `select u.id, u.sha256 from jobs j join uploads u on u.id = j.upload where j.name = $1
-	union all select id, sha256 from uploads where name = $2 and destination = $3 and state = 'delivered'`
+const selectSame = `select u.id, u.sha256, u.token from jobs j join uploads u on u.id = j.upload where j.name = $1
+	union all select id, sha256, token from uploads where name = $2 and destination = $3 and state = 'delivered'`
+
+// errTheirs: there is such an upload, of another sender, of which this one may not
+// learn more.
+var errTheirs = errors.New("the upload is another sender's")
 
 // earlier returns the upload of a name that counts, if there is one, preferably
-// one of the same content; errors are a refusal if it is another.
-func (g *Gateway) earlier(ctx context.Context, q querier, name string, sum [32]byte) (u Upload, ok bool, err error) {
-	id, existing, ok, err := g.earlierID(ctx, q, name, sum)
+// one of the same content; errors are a refusal if it is another, and errTheirs.
+func (g *Gateway) earlier(ctx context.Context, q querier, from *caller, name string, sum [32]byte) (u Upload, ok bool, err error) {
+	e, ok, err := g.find(ctx, q, from, name, sum)
 	if err != nil || !ok {
 		return Upload{}, false, err
 	}
-	if existing != sum {
-		return Upload{}, false, contentConflict(name, id, sum, existing)
+	switch {
+	case e.sum != sum && !from.sees(e.sender):
+		return Upload{}, false, hiddenConflict(name)
+	case e.sum != sum:
+		return Upload{}, false, contentConflict(name, e.id, sum, e.sum)
+	case !from.sees(e.sender):
+		return Upload{}, false, errTheirs
 	}
-	if u, err = g.load(ctx, q, id); err != nil {
+	if u, err = g.load(ctx, q, e.id); err != nil {
 		return Upload{}, false, err
 	}
-	if d := g.live.delivery(id); d != nil {
+	if d := g.live.delivery(e.id); d != nil {
 		d.show(&u)
 	}
 	return u, true, nil
 }
 
-func (g *Gateway) earlierID(ctx context.Context, q querier, name string, sum [32]byte) (id ulid.ULID, existing [32]byte, ok bool, err error) {
+// namesake is an upload under a name.
+type namesake struct {
+	id     ulid.ULID
+	sum    [32]byte
+	sender sql.Null[string]
+}
+
+// find returns an upload of a name that counts: one of that content if there is
+// one, and of those one that the sender may see.
+func (g *Gateway) find(ctx context.Context, q querier, from *caller, name string, sum [32]byte) (best namesake, ok bool, err error) {
 	rows, err := q.QueryContext(ctx, selectSame, name, name, g.cfg.To.String())
 	if err != nil {
-		return ulid.ULID{}, [32]byte{}, false, fmt.Errorf("look for the same upload: %w", err)
+		return namesake{}, false, fmt.Errorf("look for the same upload: %w", err)
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
-	for rows.Next() && existing != sum {
+	for rows.Next() && (!ok || best.sum != sum || !from.sees(best.sender)) {
+		var e namesake
 		var b []byte
-		if err := rows.Scan(&id, &b); err != nil {
-			return ulid.ULID{}, [32]byte{}, false, fmt.Errorf("look for the same upload: %w", err)
+		if err := rows.Scan(&e.id, &b, &e.sender); err != nil {
+			return namesake{}, false, fmt.Errorf("look for the same upload: %w", err)
 		}
-		copy(existing[:], b)
-		ok = true
+		copy(e.sum[:], b)
+		if !ok || e.sum == sum {
+			best, ok = e, true
+		}
 	}
-	return id, existing, ok, rows.Err()
+	return best, ok, rows.Err()
+}
+
+// hiddenConflict tells nothing of the upload that has the name.
+func hiddenConflict(name string) error {
+	return refusal(kindConflict, "Another upload has the name %.200q, and other content. Nothing of this request was kept. Send the file under another name.", name)
 }
 
 func contentConflict(name string, id ulid.ULID, sum, existing [32]byte) error {
@@ -74,24 +100,37 @@ func contentConflict(name string, id ulid.ULID, sum, existing [32]byte) error {
 }
 
 // known returns the upload that a file with this name and content would be
-// answered with, if there is one.
+// answered with, if there is one. To whoever may not see it nothing is known
+// before the content has come.
 func (g *Gateway) known(ctx context.Context, name proto.FileName, sum [32]byte) (Upload, bool, error) {
-	return g.earlier(ctx, g.db.Read(), name.String(), sum)
+	from := callerOf(ctx)
+	e, ok, err := g.find(ctx, g.db.Read(), from, name.String(), sum)
+	if err != nil || !ok || !from.sees(e.sender) {
+		return Upload{}, false, err
+	}
+	return g.earlier(ctx, g.db.Read(), from, name.String(), sum)
 }
 
-// keep records a file and its job, or finds the upload that is there already.
+// keep records a file and its job, or finds the upload that is there already. One
+// of another sender, with the same content, does not count for whoever may not
+// see it: what has come is delivered beside it, which the destination takes for
+// the same file.
 func (r *reception) keep(ctx context.Context, tx *sql.Tx, in *incoming) (Upload, error) {
 	now := r.g.now()
 	in.again = false // the transaction may have broken off before
-	made, err := r.g.insert(ctx, tx, in, now)
+	made, err := r.g.insert(ctx, tx, in, r.once, now)
 	if err != nil {
 		return Upload{}, err
 	}
 	if made {
 		return in.queued(r.g.cfg.To, now), nil
 	}
-	u, ok, err := r.g.earlier(ctx, tx, in.named().String(), in.sum.SHA256)
-	if err == nil && !ok {
+	u, ok, err := r.g.earlier(ctx, tx, r.from, in.named().String(), in.sum.SHA256)
+	switch {
+	case errors.Is(err, errTheirs):
+		_, err = r.g.insert(ctx, tx, in, false, now)
+		return in.queued(r.g.cfg.To, now), err
+	case err == nil && !ok:
 		err = errors.New("internal error: what prevents the upload is not there")
 	}
 	in.again = err == nil

@@ -210,8 +210,9 @@ func (g *Gateway) merge(page []Upload, in []*incoming, limit int) []Upload {
 }
 
 // insert records an upload and its job, with the body if it is a small one. made
-// is false if an upload that is there already prevents that: see receiveOnce.
-func (g *Gateway) insert(ctx context.Context, tx *sql.Tx, in *incoming, now time.Time) (made bool, err error) {
+// is false if once is set and an upload that is there already prevents that: see
+// receiveOnce.
+func (g *Gateway) insert(ctx context.Context, tx *sql.Tx, in *incoming, once bool, now time.Time) (made bool, err error) {
 	body := bodyRow
 	if in.spooled {
 		body = bodyFile
@@ -227,7 +228,7 @@ func (g *Gateway) insert(ctx context.Context, tx *sql.Tx, in *incoming, now time
 		where $13 or not exists (select 1 from jobs where name = $14)
 			and not exists (select 1 from uploads where name = $15 and destination = $16 and state = 'delivered')`,
 		in.id, name, in.sum.Size, in.sum.SHA256[:], in.sum.Cksum, body, labels, in.from.sender, mode, modified,
-		in.created.UnixMicro(), now.UnixMicro(), !in.from.once, name, name, g.cfg.To.String())
+		in.created.UnixMicro(), now.UnixMicro(), !once, name, name, g.cfg.To.String())
 	if err != nil {
 		return false, fmt.Errorf("record upload: %w", err)
 	}
