@@ -97,7 +97,7 @@ func TestPushNames(t *testing.T) {
 		"a/x !b/[x":     "the pattern's part \"[x\" cannot be read",
 		"h":             "h/gone: no such file or directory",
 		"/dev/null":     "/dev/null: not a regular file",
-		"a f g e":     "",
+		"a f g e":       "",
 		"a/x ./a/x a/*": "",
 	} {
 		f := &pushFinder{}
