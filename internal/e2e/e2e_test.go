@@ -293,7 +293,7 @@ func post(ctx context.Context, base, name string, body io.Reader, size int64) (u
 	if err := errors.Join(err, res.Body.Close()); err != nil {
 		return upload{}, err
 	}
-	if res.StatusCode != http.StatusAccepted {
+	if res.StatusCode != http.StatusAccepted && res.StatusCode != http.StatusOK { // OK: it was there
 		return upload{}, fmt.Errorf("POST %s: %s: %s", name, res.Status, answer)
 	}
 	var u upload

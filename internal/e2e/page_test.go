@@ -55,13 +55,36 @@ func TestPage(t *testing.T) {
 		write(t, filepath.Join(dir, name), content)
 	}
 	write(t, filepath.Join(dir, "other", "chosen.bin"), []byte("other bytes under the same name"))
+	write(t, filepath.Join(dir, "taken.bin"), []byte("other bytes than the server has"))
+	takeName(t, p.http, func() string { return filepath.Join(storedFolder(t, filepath.Join(data, "server")), "taken.bin") })
 
 	sum := sha256.Sum256(chosen)
 	browse(t, "journey", p, map[string]any{
 		"dir": dir, "long": long, "markup": markup, "sha256": hex.EncodeToString(sum[:]),
 	})
 	files[markup] = []byte("only a name")
+	files["taken.bin"] = []byte(taken)
 	wantStored(t, data, files)
+}
+
+// taken is what a server has under a name that the gateway knows nothing of.
+const taken = "what the server has"
+
+// takeName puts a file in a server's folder for its gateway, which forgets the
+// upload that made the folder.
+func takeName(t *testing.T, base string, path func() string) {
+	t.Helper()
+	const first = "first.txt"
+	u, err := post(t.Context(), base, first, strings.NewReader(first), int64(len(first)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	waitDelivered(t, base, u.ID, 30*time.Second)
+	do(t, http.MethodDelete, base+"/uploads/"+u.ID)
+	write(t, path(), []byte(taken))
+	if err := os.Remove(filepath.Join(filepath.Dir(path()), first)); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestPageTooLarge offers what wire version 3 cannot carry.
@@ -165,11 +188,13 @@ func inAllStates(t *testing.T) (*process, map[string]string) {
 		return u
 	}
 
-	report := send("Quarterly report.pdf", 1_840_000)
-	waitDelivered(t, gw.http, report.ID, 30*time.Second)
+	const report = "Quarterly report.pdf"
+	takeName(t, gw.http, func() string { return srv.stored("studio", report) })
+	budget := send("Budget.xlsx", 1_840_000)
+	waitDelivered(t, gw.http, budget.ID, 30*time.Second)
 	delivered := send("podcast-041.mp3", 38_200_000)
 	waitDelivered(t, gw.http, delivered.ID, 30*time.Second)
-	failed := send(report.Name, 1_790_000)
+	failed := send(report, 1_790_000)
 	waitFor(t, gw.http, failed.ID, func(u upload) bool { return u.State == "failed" })
 
 	between.slow.Store(true)

@@ -75,19 +75,19 @@ func TestExactlyOnceV4(t *testing.T) {
 		}
 		checkOnce(t, server, g, sent)
 	})
-	t.Run("other content", func(t *testing.T) { wantOtherRefused(t, g.http) })
+	t.Run("other content", func(t *testing.T) { wantOtherRefused(t, g.http, atOnce) })
 	l.loseAnswers(nil)
 	t.Run("by a gateway that does not remember", func(t *testing.T) {
 		g.stop()
 		data := filepath.Join(t.TempDir(), "gateway")
 		copyIdentity(t, g.data, data)
 		fresh := server.startGatewayV4(data, l.address, "ci")
+		wantOtherRefused(t, fresh.http, byTheServer)
 		for n := range int64(5) {
 			if err := uploadOnce(t.Context(), fresh.http, onceName(n), onceContent(n), onceSize(n)); err != nil {
 				t.Error(err)
 			}
 		}
-		wantOtherRefused(t, fresh.http)
 		checkOnce(t, server, fresh, sent)
 	})
 	t.Run("ferry send", func(t *testing.T) { sendOnce(t, server, l.address) })
@@ -192,9 +192,9 @@ func uploads(t *testing.T, base string) (all []upload) {
 	}
 }
 
-// wantOtherRefused wants other content under names that are stored to fail, and
-// both sums to be shown.
-func wantOtherRefused(t *testing.T, base string) {
+// wantOtherRefused wants other content under names that are stored not to be
+// delivered, and both sums to be shown by whoever says so.
+func wantOtherRefused(t *testing.T, base string, said func(context.Context, string, upload, error) (string, error)) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -202,17 +202,33 @@ func wantOtherRefused(t *testing.T, base string) {
 		for _, size := range []int64{1000, 70_000} {
 			other := uint64(1_000_000 + n)
 			u, err := post(ctx, base, onceName(n), content(other, size), size)
-			if err != nil {
-				t.Fatal(err)
-			}
-			u, err = final(ctx, base, u.ID)
+			got, err := said(ctx, base, u, err)
 			ours, _ := sha256Of(content(other, size))
 			there, _ := sha256Of(onceContent(n))
-			if err != nil || u.State != "failed" || !hasAll(u.Error, []string{ours, there}) {
-				t.Errorf("other content of %d bytes is %s, %q, %v; want failed with %s and %s", size, u.State, u.Error, err, ours, there)
+			if err != nil || !hasAll(got, []string{ours, there}) {
+				t.Errorf("other content of %d bytes: %q, %v; want %s and %s", size, got, err, ours, there)
 			}
 		}
 	}
+}
+
+// atOnce is what a gateway says that knows of the file under the name.
+func atOnce(_ context.Context, _ string, u upload, err error) (string, error) {
+	if err == nil || !strings.Contains(err.Error(), "409 Conflict") {
+		return "", fmt.Errorf("upload %s, error %w; want 409", u.ID, err)
+	}
+	return err.Error(), nil
+}
+
+// byTheServer is what one says that has heard of it from the server.
+func byTheServer(ctx context.Context, base string, u upload, err error) (string, error) {
+	if err == nil {
+		u, err = final(ctx, base, u.ID)
+	}
+	if err == nil && u.State != "failed" {
+		err = fmt.Errorf("it is %s, want failed", u.State)
+	}
+	return u.Error, err
 }
 
 // copyIdentity gives a gateway that is to start on another folder the identity

@@ -138,7 +138,7 @@ async function choose(page, ...files) {
 
 /** Files are chosen and dropped, delivered, refused, and removed. */
 async function journey() {
-  const { page, close } = await open();
+  const { page, close } = await open({ refused: ["POST /uploads 409"] });
   await page.getByText("Nothing has been sent yet").waitFor();
   assert.equal(await page.locator("#curl").innerText(), `curl -F file=@FILE ${given.base}/uploads`);
   await accessible(page);
@@ -158,11 +158,17 @@ async function journey() {
   await row(page, "chosen.bin").getByText(given.sha256).waitFor();
   await row(page, "chosen.bin").getByText("the same as the file on this computer").waitFor();
 
-  // The name is taken there, by other bytes.
+  // The gateway has other bytes under the name.
   await choose(page, join("other", "chosen.bin"));
-  await stands(page, "chosen.bin", "Failed");
-  await row(page, "chosen.bin").getByText("another file named").waitFor();
-  await heard(page, /^chosen\.bin failed\. .*another file named/);
+  await stands(page, "chosen.bin", "Not sent");
+  await heard(page, /^chosen\.bin was not sent\. Another file has the name/);
+  await row(page, "chosen.bin").filter({ hasText: "Not sent" }).getByRole("button", { name: "Remove chosen.bin" }).click();
+
+  // The server has, which the gateway does not know.
+  await choose(page, "taken.bin");
+  await stands(page, "taken.bin", "Failed");
+  await row(page, "taken.bin").getByText("another file named").waitFor();
+  await heard(page, /^taken\.bin failed\. .*another file named/);
   await page.locator("#summary").getByText("1 failed").waitFor();
 
   await accessible(page);
@@ -170,7 +176,7 @@ async function journey() {
 
   // What is shown is what the gateway has, not what the page remembers.
   await page.reload();
-  await stands(page, "chosen.bin", "Failed");
+  await stands(page, "taken.bin", "Failed");
   assert.equal(await page.locator(".row").count(), 6);
   assert.equal(await page.locator("#said p").count(), 0, "what was there before is no news");
   await close();
@@ -190,6 +196,7 @@ async function large() {
 /** The same with a keyboard alone. */
 async function keyboard() {
   const { page, close } = await open();
+  await page.locator("#curl").getByText(given.base).waitFor(); // the scripts have begun
   page.on("filechooser", () => {}); // else choosers are caught from time to time only, and one may slip through
   await tabTo(page, "Choose files", 1);
   for (const [file, key] of [["one.txt", "Enter"], ["two.txt", "Space"]]) {
