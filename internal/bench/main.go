@@ -101,6 +101,7 @@ type cost struct {
 type contestant struct {
 	name    string
 	short   string // in the heads of columns
+	memory  int64  // bytes that a run fills, the page cache's included; 0 if they are few
 	deliver func(ctx context.Context, name string) (cost, error)
 }
 
@@ -109,6 +110,9 @@ func turns(ctx context.Context, rounds int, contestants []contestant) ([][]cost,
 	costs := make([][]cost, len(contestants))
 	for round := range rounds + 1 {
 		for i, c := range contestants {
+			if err := settle(c.memory); err != nil {
+				return nil, err
+			}
 			took, err := c.deliver(ctx, fmt.Sprintf("round-%d", round))
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", c.name, err)

@@ -16,7 +16,11 @@ import (
 	"time"
 )
 
-const gib = 1 << 30
+const (
+	gib = 1 << 30
+	// spare is the memory that a run fills beside the file's pages.
+	spare = 512 << 20
+)
 
 // nativeServer is a ferry server, and a client that has registered there.
 type nativeServer struct {
@@ -133,6 +137,7 @@ func benchLarge(ctx context.Context, dir, binary string, o options) (err error) 
 			took, err := deliver(ctx, name)
 			return took, errors.Join(err, checkStored(stored(name), size), os.Truncate(stored(name), 0))
 		}
+		c.memory = size + spare
 		return c
 	}
 	contestants := []contestant{
@@ -252,7 +257,7 @@ func benchScale(ctx context.Context, dir, binary string, o options) (err error) 
 		}
 		short := fmt.Sprintf("%d MiB", times*size>>20)
 		contestants = append(contestants, contestant{
-			name: "ferry send, " + short, short: short,
+			name: "ferry send, " + short, short: short, memory: times*size + spare,
 			deliver: func(ctx context.Context, name string) (cost, error) {
 				if err := errors.Join(warm(source), resetPeak(native.cmd.Process.Pid)); err != nil {
 					return cost{}, err
