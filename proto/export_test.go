@@ -20,6 +20,12 @@ func AcceptV3With(key v3.Key, id ClientID) Accept {
 	}
 }
 
-// ReverseBits is what the cksum is made with, and ReverseWords the same without
-// instructions of one processor.
-var ReverseBits, ReverseWords = reverseBits, reverseWords
+// ReverseBits is what the cksum is made with where there is no [Fold], which
+// takes what it can of a chunk.
+var (
+	ReverseBits = reverseBits
+	Fold        = fold
+)
+
+// AddReversed adds a chunk to the cksum alone, without Fold.
+func AddReversed(s *Summer, chunk []byte) { s.addReversed(chunk) }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/bits"
 	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -235,21 +236,49 @@ func BenchmarkCksum(b *testing.B) {
 	}
 }
 
+// BenchmarkCksumReversed is the same where there are no instructions for it.
+func BenchmarkCksumReversed(b *testing.B) {
+	chunk := pattern(proto.SumChunk)
+	s := proto.NewSummer()
+	b.SetBytes(int64(len(chunk)))
+	for b.Loop() {
+		proto.AddReversed(s, chunk)
+	}
+}
+
+// TestCksumBothWays: that with the processor's instructions and that without are
+// the same, for chunks of all lengths, one after another.
+func TestCksumBothWays(t *testing.T) {
+	if _, left, ok := proto.Fold(0, pattern(128)); runtime.GOARCH == "amd64" && (!ok || len(left) != 0) {
+		t.Errorf("this processor has no instructions for cksum: nothing is compared")
+	}
+	src := pattern(2000)
+	one, other := proto.NewSummer(), proto.NewSummer()
+	for n := range 600 {
+		for _, offset := range []int{0, 1, 15} {
+			chunk := src[offset+n : offset+2*n]
+			proto.AddCksum(one, chunk)
+			proto.AddReversed(other, chunk)
+			if one.Sum() != other.Sum() {
+				t.Fatalf("%d bytes from %d: cksum %d, want %d", n, offset, one.Sum().Cksum, other.Sum().Cksum)
+			}
+		}
+	}
+}
+
 func TestReverseBits(t *testing.T) {
 	src := pattern(400)
-	for _, reverse := range []func(dst, src []byte){proto.ReverseBits, proto.ReverseWords} {
-		for n := range 300 {
-			for _, offset := range []int{0, 1, 31} {
-				got := bytes.Repeat([]byte{0xA5}, n+64)
-				reverse(got[:n], src[offset:offset+n])
-				for i, b := range got {
-					want := byte(0xA5) // nothing behind it is touched
-					if i < n {
-						want = bits.Reverse8(src[offset+i])
-					}
-					if b != want {
-						t.Fatalf("%d bytes from %d: byte %d is %02x, want %02x", n, offset, i, b, want)
-					}
+	for n := range 300 {
+		for _, offset := range []int{0, 1, 31} {
+			got := bytes.Repeat([]byte{0xA5}, n+64)
+			proto.ReverseBits(got[:n], src[offset:offset+n])
+			for i, b := range got {
+				want := byte(0xA5) // nothing behind it is touched
+				if i < n {
+					want = bits.Reverse8(src[offset+i])
+				}
+				if b != want {
+					t.Fatalf("%d bytes from %d: byte %d is %02x, want %02x", n, offset, i, b, want)
 				}
 			}
 		}
