@@ -143,7 +143,7 @@ func (a *httpAPI) isPublic(r *http.Request) bool {
 		return true
 	default:
 		_, file := a.static[path]
-		return file || strings.HasPrefix(path, problemsPath)
+		return file || path == problemsIndex || strings.HasPrefix(path, problemsPath)
 	}
 }
 
@@ -158,6 +158,8 @@ func (a *httpAPI) permit(ctx context.Context, r *http.Request, c *caller) error 
 		return nil
 	case safe && one && c.may(ScopeUpload):
 		return a.door.owned(ctx, id, c)
+	case safe && r.URL.Path == "/uploads" && c.may(ScopeUpload): // its own
+		return nil
 	case safe:
 		return forbidden(ScopeRead)
 	case r.Method == http.MethodPost && r.URL.Path == "/uploads", r.Method == http.MethodPut:

@@ -131,7 +131,7 @@ func TestBadBearers(t *testing.T) {
 	for _, header := range []string{good, "bearer " + secret, "BEARER  " + secret} {
 		s.ask(t, "GET", "/uploads", nil, "Authorization", header).uploads(t, http.StatusOK)
 	}
-	for _, path := range []string{"/", "/healthz", "/readyz", "/openapi.yaml", "/app.js", "/problems/", "/problems/unauthorized"} {
+	for _, path := range []string{"/", "/healthz", "/readyz", "/openapi.yaml", "/app.js", "/problems", "/problems/unauthorized"} {
 		if a := s.ask(t, "GET", path, nil); a.StatusCode != http.StatusOK {
 			t.Errorf("%s without a token: %d, want 200", path, a.StatusCode)
 		}
@@ -174,6 +174,17 @@ func TestScopes(t *testing.T) {
 		}
 		if got := a.Header.Get("WWW-Authenticate"); (got != "") != (a.StatusCode == http.StatusForbidden) {
 			t.Errorf("%s %s with %s: WWW-Authenticate %q", c.method, c.path, c.scope, got)
+		}
+	}
+	for scope, want := range map[Scope]int{ScopeUpload: 0, ScopeRead: 1, ScopeAdmin: 1} {
+		if got := s.as(t, tokens[scope], "GET", "/uploads", "").uploads(t, http.StatusOK); len(got) != want {
+			t.Errorf("%s sees %d uploads, want %d", scope, len(got), want)
+		}
+	}
+	mine := s.as(t, tokens[ScopeUpload], "POST", "/uploads?name=mine", "x").upload(t, http.StatusAccepted)
+	for _, query := range []string{"", "?state=queued", "?sha256=" + *mine.SHA256, "?destination=" + mine.Destination} {
+		if got := s.as(t, tokens[ScopeUpload], "GET", "/uploads"+query, "").uploads(t, http.StatusOK); len(got) != 1 || got[0].ID != mine.ID {
+			t.Errorf("GET /uploads%s shows %v, want its own upload alone", query, got)
 		}
 	}
 	// What another sent is refused in the same words as what there is not.

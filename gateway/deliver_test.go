@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/oklog/ulid/v2"
 
 	"ferry/internal/identity"
 	"ferry/proto"
@@ -422,7 +421,7 @@ func TestLiveProgress(t *testing.T) {
 	u := g.take("f", "12345")
 	g.deliverAll()
 	hold.await(t)
-	page, err := g.list(t.Context(), ulid.ULID{}, 10)
+	page, err := g.list(t.Context(), filter{}, 10)
 	if err != nil {
 		t.Fatal(err)
 	}

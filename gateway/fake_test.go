@@ -25,6 +25,7 @@ type fakeCore struct {
 	limit int64
 	fail  map[string]error // by the name of the method; a panic for errPanic
 	began chan struct{}    // gets a value when add begins, if not nil
+	lists int              // how often list works before it fails; 0 for ever
 
 	mu        sync.Mutex
 	kept      []Upload             // oldest first; guarded by mu
@@ -71,19 +72,29 @@ func (c *fakeCore) await(ctx context.Context, id ulid.ULID, _ time.Duration, _ f
 	return c.get(ctx, id)
 }
 
-func (c *fakeCore) list(_ context.Context, before ulid.ULID, limit int) ([]Upload, error) {
+func (c *fakeCore) list(_ context.Context, f filter, limit int) ([]Upload, error) {
 	if err := c.fails("list"); err != nil {
 		return nil, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	switch c.lists {
+	case -1:
+		return nil, errors.New("internal error: the fake was told to")
+	case 0:
+	case 1:
+		c.lists = -1
+	default:
+		c.lists--
+	}
 	var page []Upload
-	for _, u := range slices.Backward(c.kept) {
-		if (before == ulid.ULID{} || u.ID.Compare(before) < 0) && len(page) < limit {
+	for _, u := range c.kept {
+		if f.has(&u) {
 			page = append(page, u)
 		}
 	}
-	return page, nil
+	slices.SortFunc(page, func(a, b Upload) int { return f.compare(f.positionOf(&a), f.positionOf(&b)) })
+	return page[:min(limit, len(page))], nil
 }
 
 func (c *fakeCore) remove(_ context.Context, id ulid.ULID) (Upload, bool, error) {

@@ -2,11 +2,9 @@ package gateway
 
 import (
 	"errors"
-	"fmt"
 	"mime"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 
 	"github.com/go-chi/chi/v5"
@@ -14,16 +12,6 @@ import (
 
 	"ferry/proto"
 )
-
-const (
-	defaultPage = 100
-	maxPage     = 500
-)
-
-// uploadList answers more than one upload.
-type uploadList struct {
-	Uploads []Upload `json:"uploads"`
-}
 
 // postUploads takes files in.
 //
@@ -278,60 +266,6 @@ func query(r *http.Request) (url.Values, error) {
 		return nil, refusal(kindParameter, "The address's query cannot be read: %v. Nothing was done. Percent-encode what is not a letter or a digit: %% is %%25, ; is %%3B.", err)
 	}
 	return q, nil
-}
-
-// listUploads lists uploads.
-//
-//	@Summary		List uploads
-//	@ID				listUploads
-//	@Tags			uploads
-//	@Produce	json
-//	@Description	Newest first, those that are coming in included. Follow `Link` to older ones.
-//	@Param			limit	query	integer	false	"How many"	minimum(1)	maximum(500)	default(100)
-//	@Param			before	query	string	false	"Start after (older than) the upload with this id"	example(01K62Q3V7N5CW0M8DJ4RXEBZ9T)
-//	@Success		200	{object}	uploadList	"The uploads"
-//	@Header			200	{string}	Link	"The page of older ones, with rel=\"next\", if there are any"
-//	@Failure		400	{object}	problem	"A parameter has a value that is not allowed"
-//	@Router			/uploads [get]
-func (a *httpAPI) listUploads(x *exchange, r *http.Request) error {
-	before, limit, err := pageParameters(r)
-	if err != nil {
-		return err
-	}
-	page, err := a.core.list(r.Context(), before, limit+1) // one more tells whether there are more
-	if err != nil {
-		return err
-	}
-	if len(page) > limit {
-		page = page[:limit]
-		next := url.Values{"limit": {strconv.Itoa(limit)}, "before": {page[limit-1].ID.String()}}
-		x.Header().Set("Link", fmt.Sprintf(`</uploads?%s>; rel="next"`, next.Encode()))
-	}
-	if page == nil {
-		page = []Upload{}
-	}
-	x.json(http.StatusOK, "application/json", uploadList{page})
-	return nil
-}
-
-func pageParameters(r *http.Request) (before ulid.ULID, limit int, err error) {
-	q, err := query(r)
-	if err != nil {
-		return ulid.ULID{}, 0, err
-	}
-	limit = defaultPage
-	if q.Has("limit") {
-		limit, err = strconv.Atoi(q.Get("limit"))
-		if err != nil || limit < 1 || limit > maxPage {
-			return ulid.ULID{}, 0, refusal(kindParameter, "limit is %.40q; it is a whole number from 1 to %d.", q.Get("limit"), maxPage)
-		}
-	}
-	if q.Has("before") {
-		if before, err = ulid.ParseStrict(q.Get("before")); err != nil {
-			return ulid.ULID{}, 0, refusal(kindParameter, "before is %.40q; it is the id of an upload, such as the last one of the page before.", q.Get("before"))
-		}
-	}
-	return before, limit, nil
 }
 
 // uploadID is the id in the address; what is none names no upload.

@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"mime"
 	"net/http"
@@ -32,9 +33,9 @@ func description(t testing.TB) *openapi3.T {
 func checked(t testing.TB, next http.Handler) http.Handler {
 	doc := description(t)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		rec := &recording{ResponseWriter: w}
+		rec, whole := &recording{ResponseWriter: w}, false
 		defer func() {
-			if rec.status == 0 { // the connection was cut: nothing was answered
+			if rec.status == 0 || !whole { // the connection was cut
 				return
 			}
 			if err := conforms(doc, r, rec); err != nil {
@@ -42,6 +43,7 @@ func checked(t testing.TB, next http.Handler) http.Handler {
 			}
 		}()
 		next.ServeHTTP(rec, r)
+		whole = true
 	})
 }
 
@@ -113,6 +115,15 @@ func conforms(doc *openapi3.T, r *http.Request, rec *recording) error {
 func validate(schema *openapi3.SchemaRef, h http.Header, mediaType string, body []byte) error {
 	if got, _, _ := mime.ParseMediaType(h.Get("Content-Type")); got != mediaType {
 		return fmt.Errorf("the type is %q, want %q", got, mediaType)
+	}
+	if mediaType == lineType {
+		for line := range bytes.Lines(body) {
+			var value any
+			if err := errors.Join(json.Unmarshal(line, &value), schema.Value.VisitJSON(value, openapi3.EnableJSONSchema2020())); err != nil {
+				return fmt.Errorf("%s: %w", line, err)
+			}
+		}
+		return nil
 	}
 	var value any = string(body)
 	if strings.HasSuffix(mediaType, "json") {

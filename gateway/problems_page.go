@@ -10,7 +10,10 @@ import (
 
 // problemsPath is where the pages about the kinds of problems are; a kind's
 // name follows.
-const problemsPath = "/problems/"
+const (
+	problemsPath  = problemsIndex + "/"
+	problemsIndex = "/problems"
+)
 
 // retryable reports whether the same request may succeed a little later with
 // nothing changed. That is so for exactly the status codes after which clients
@@ -106,14 +109,14 @@ var problemTemplate = template.Must(template.New("").Parse(`{{define "head"}}<!d
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{.}} - Ferry</title>
-<link rel="icon" href="../icon.svg" type="image/svg+xml">
-<link rel="stylesheet" href="../style.css">
+<title>{{.Title}} - Ferry</title>
+<link rel="icon" href="{{.Root}}icon.svg" type="image/svg+xml">
+<link rel="stylesheet" href="{{.Root}}style.css">
 </head>
 <body>
 <main>
-<h1>{{.}}</h1>
-{{end}}{{define "page"}}{{template "head" .Title}}<p>{{.Means}}</p>
+<h1>{{.Title}}</h1>
+{{end}}{{define "page"}}{{template "head" .}}<p>{{.Means}}</p>
 <dl>
 <dt>Type</dt><dd><code>{{.Type}}</code></dd>
 <dt>Status</dt><dd>{{.Status}}</dd>
@@ -121,13 +124,13 @@ var problemTemplate = template.Must(template.New("").Parse(`{{define "head"}}<!d
 <dt>What to do</dt><dd>{{.Do}}</dd>
 <dt>Retryable</dt><dd>{{if .Retryable}}Yes: the same request may succeed a little later.{{else}}No: the same request would be answered in the same way.{{end}}</dd>
 </dl>
-<p><a href="./">All kinds of problems</a></p>
+<p><a href="../problems">All kinds of problems</a></p>
 </main>
 </body>
 </html>
-{{end}}{{define "index"}}{{template "head" "Problems"}}<p>Every answer with a status of 400 or more is one of these. Its type names the page here.</p>
+{{end}}{{define "index"}}{{template "head" .}}<p>Every answer with a status of 400 or more is one of these. Its type names the page here.</p>
 <ul>
-{{range .}}<li><a href="{{.Name}}">{{.Title}}</a> ({{.Status}}{{if .Retryable}}, retryable{{end}})</li>
+{{range .Kinds}}<li><a href="problems/{{.Name}}">{{.Title}}</a> ({{.Status}}{{if .Retryable}}, retryable{{end}})</li>
 {{end}}</ul>
 </main>
 </body>
@@ -141,6 +144,15 @@ type shownProblem struct {
 	Retryable                          bool
 }
 
+// Root leads from a kind's page to where the gateway's addresses begin.
+func (shownProblem) Root() string { return "../" }
+
+// shownProblems is the index.
+type shownProblems struct{ Kinds []shownProblem }
+
+func (shownProblems) Title() string { return "Problems" }
+func (shownProblems) Root() string  { return "" }
+
 // newProblemPages makes the pages, by the names of the kinds; "" is the index.
 func newProblemPages() map[string]static {
 	pages := map[string]static{}
@@ -150,7 +162,7 @@ func newProblemPages() map[string]static {
 		pages[p.name] = newPage("page", shown)
 		all = append(all, shown)
 	}
-	pages[""] = newPage("index", all)
+	pages[""] = newPage("index", shownProblems{all})
 	return pages
 }
 
@@ -172,7 +184,7 @@ func newPage(name string, data any) static {
 //	@Header		200	{string}	ETag	"Its version"
 //	@Success	304	"It is the one that If-None-Match names"
 //	@Header		304	{string}	ETag	"Its version"
-//	@Router		/problems/ [get]
+//	@Router		/problems [get]
 func (a *httpAPI) getProblems(x *exchange, r *http.Request) error {
 	return a.problems[""].serve(x, r)
 }
@@ -194,7 +206,7 @@ func (a *httpAPI) getProblems(x *exchange, r *http.Request) error {
 func (a *httpAPI) getProblem(x *exchange, r *http.Request) error {
 	page, ok := a.problems[chi.URLParam(r, "name")]
 	if !ok {
-		return refusal(kindNotFound, "There is no such kind of problem. /problems/ lists all.")
+		return refusal(kindNotFound, "There is no such kind of problem. /problems lists all.")
 	}
 	return page.serve(x, r)
 }

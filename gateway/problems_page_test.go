@@ -57,7 +57,7 @@ func TestProblemPages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	index := s.ask(t, "GET", "/problems/", nil)
+	index := s.ask(t, "GET", "/problems", nil)
 	types := description(t).Components.Schemas["Problem"].Value.Properties["type"].Value.Enum
 	declared := declaredKinds(t)
 	for _, name := range declared {
@@ -74,8 +74,8 @@ func TestProblemPages(t *testing.T) {
 		if !strings.Contains(string(manual), "\n"+row) {
 			t.Errorf("docs/api.md has no line %s", row)
 		}
-		if !bytes.Contains(index.body, []byte(`href="`+name+`"`)) {
-			t.Errorf("/problems/ does not list %s", name)
+		if !bytes.Contains(index.body, []byte(`href="problems/`+name+`"`)) {
+			t.Errorf("/problems does not list %s", name)
 		}
 		page := s.ask(t, "GET", "/problems/"+name, nil)
 		if page.StatusCode != http.StatusOK || page.Header.Get("Content-Type") != "text/html; charset=utf-8" || !strings.Contains(page.Header.Get("Content-Security-Policy"), "default-src 'none'") {

@@ -36,19 +36,11 @@ func (l *live) delivery(id ulid.ULID) *delivery {
 	return l.running[id]
 }
 
-// all returns up to limit files that come in, newest first, older than before,
-// and every delivery.
-func (l *live) all(before ulid.ULID, limit int) ([]*incoming, map[ulid.ULID]*delivery) {
+// all returns every file that comes in and every delivery.
+func (l *live) all() ([]*incoming, map[ulid.ULID]*delivery) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var in []*incoming
-	for id, i := range l.receiving {
-		if id.Compare(before) < 0 {
-			in = append(in, i)
-		}
-	}
-	slices.SortFunc(in, func(a, b *incoming) int { return b.id.Compare(a.id) })
-	return in[:min(limit, len(in))], maps.Clone(l.running)
+	return slices.Collect(maps.Values(l.receiving)), maps.Clone(l.running)
 }
 
 func (l *live) show(in *incoming) {

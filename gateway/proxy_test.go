@@ -169,7 +169,7 @@ func TestDescribeBelow(t *testing.T) {
 		t.Fatal(err)
 	}
 	kind := doc.Components.Schemas["Problem"].Value.Properties["type"].Value.Enum[0]
-	if doc.Servers[0].URL != "/ferry" || !strings.HasPrefix(kind.(string), "/ferry/problems/") || doc.Paths.Value("/problems/") == nil {
+	if doc.Servers[0].URL != "/ferry" || !strings.HasPrefix(kind.(string), "/ferry/problems/") || doc.Paths.Value("/problems") == nil {
 		t.Errorf("server %s, kind %v", doc.Servers[0].URL, kind)
 	}
 }

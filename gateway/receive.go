@@ -380,6 +380,10 @@ func (g *Gateway) newID() (ulid.ULID, time.Time) {
 		id, err := ulid.New(ms, g.ids.entropy)
 		if err == nil {
 			g.ids.last = ms
+			// Lists find by ids when uploads began, so both say the same.
+			if at := time.UnixMilli(int64(ms)).UTC(); at.After(now) {
+				now = at
+			}
 			return id, now
 		}
 		ms++ // more ids in a millisecond than its random part can count

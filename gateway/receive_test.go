@@ -177,7 +177,7 @@ func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 func wantNothing(t *testing.T, g *core, dir string) {
 	t.Helper()
 	wantSpool(t, dir)
-	page, err := g.list(t.Context(), ulid.ULID{}, 10)
+	page, err := g.list(t.Context(), filter{}, 10)
 	if err != nil || len(page) > 0 {
 		t.Errorf("listed: %+v, %v", page, err)
 	}
@@ -207,7 +207,7 @@ func TestReceiving(t *testing.T) {
 	}()
 	<-body.stalls
 	g.take("newer", "2")
-	page, err := g.list(t.Context(), ulid.ULID{}, 10)
+	page, err := g.list(t.Context(), filter{}, 10)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -240,7 +240,7 @@ func TestReceiving(t *testing.T) {
 		if i > 0 {
 			before = page[i-1].ID
 		}
-		one, err := g.list(t.Context(), before, 1)
+		one, err := g.list(t.Context(), filter{after: position{id: before}}, 1)
 		if err != nil || len(one) != 1 || one[0].ID != page[i].ID {
 			t.Errorf("page %d: %+v, %v", i, one, err)
 		}
@@ -312,7 +312,7 @@ func TestCancelReceiving(t *testing.T) {
 				added <- err
 			}()
 			<-body.stalls
-			page, err := g.list(t.Context(), ulid.ULID{}, 10)
+			page, err := g.list(t.Context(), filter{}, 10)
 			if err != nil || len(page) != 2 {
 				t.Fatalf("%+v, %v", page, err)
 			}
@@ -518,7 +518,7 @@ func TestFullDatabase(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.take("fits", content(1, smallBody))
-	if page, err := g.list(t.Context(), ulid.ULID{}, 10); err != nil || len(page) != 2 {
+	if page, err := g.list(t.Context(), filter{}, 10); err != nil || len(page) != 2 {
 		t.Errorf("%d uploads, %v; want 2", len(page), err)
 	}
 }
@@ -567,7 +567,7 @@ func TestPagesAreStable(t *testing.T) {
 	var got []ulid.ULID
 	before := ulid.ULID{}
 	for {
-		page, err := g.list(t.Context(), before, 10)
+		page, err := g.list(t.Context(), filter{after: position{id: before}}, 10)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -28,7 +28,7 @@ const (
 // uploads is what the handlers need of a Gateway beside receive.
 type uploads interface {
 	get(ctx context.Context, id ulid.ULID) (Upload, error)
-	list(ctx context.Context, before ulid.ULID, limit int) ([]Upload, error)
+	list(ctx context.Context, f filter, limit int) ([]Upload, error)
 	await(ctx context.Context, id ulid.ULID, most time.Duration, done func(Upload) bool) (Upload, error)
 	remove(ctx context.Context, id ulid.ULID) (u Upload, gone bool, err error)
 	retry(ctx context.Context, id ulid.ULID) (Upload, error)
@@ -57,8 +57,8 @@ var (
 // httpAPI answers HTTP.
 type httpAPI struct {
 	core    uploads
-	front   Front
 	door    *door // nil lets everybody in
+	front   Front
 	receive func(context.Context) receiver
 	limit   int64 // bytes of a file that the destination takes
 	names   naming
@@ -117,7 +117,7 @@ func (a *httpAPI) routes() *chi.Mux {
 	a.get(m, "/uploads/{id}"+receiptPath, a.getReceipt)
 	a.get(m, "/healthz", a.health)
 	a.get(m, "/readyz", a.readiness)
-	a.get(m, problemsPath, a.getProblems)
+	a.get(m, problemsIndex, a.getProblems)
 	a.get(m, problemsPath+"{name}", a.getProblem)
 	a.get(m, "/openapi.yaml", a.getDescription)
 	a.get(m, "/", a.getPage)

@@ -54,10 +54,6 @@ const selectUploads = `select u.id, u.name, u.size, u.sha256, u.cksum, u.state, 
 
 const selectOne = selectUploads + "where u.id = $1"
 
-// selectPage walks the primary key backwards: a page costs the same wherever it
-// begins.
-const selectPage = selectUploads + "where u.id < $1 order by u.id desc limit $2"
-
 // querier is a transaction or the pool of readers.
 type querier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
@@ -74,22 +70,6 @@ func (g *Gateway) load(ctx context.Context, q querier, id ulid.ULID) (Upload, er
 		return Upload{}, fmt.Errorf("read upload: %w", err)
 	}
 	return u, nil
-}
-
-func (g *Gateway) loadPage(ctx context.Context, before ulid.ULID, limit int) (page []Upload, err error) {
-	rows, err := g.db.Read().QueryContext(ctx, selectPage, before, limit)
-	if err != nil {
-		return nil, fmt.Errorf("list uploads: %w", err)
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	for rows.Next() {
-		u, err := g.scan(rows)
-		if err != nil {
-			return nil, fmt.Errorf("list uploads: %w", err)
-		}
-		page = append(page, u)
-	}
-	return page, rows.Err()
 }
 
 func (g *Gateway) scan(row interface{ Scan(...any) error }) (Upload, error) {
@@ -162,51 +142,6 @@ func (g *Gateway) get(ctx context.Context, id ulid.ULID) (Upload, error) {
 		d.show(&u)
 	}
 	return u, nil
-}
-
-// list returns up to limit uploads, newest first, those receiving included,
-// starting after (older than) the given id; the zero id starts at the newest.
-func (g *Gateway) list(ctx context.Context, before ulid.ULID, limit int) ([]Upload, error) {
-	if before.IsZero() {
-		for i := range before {
-			before[i] = 0xff
-		}
-	}
-	incoming, running := g.live.all(before, limit) // first, as in get
-	page, err := g.loadPage(ctx, before, limit)
-	if err != nil {
-		return nil, err
-	}
-	for i := range page {
-		if d := running[page[i].ID]; d != nil {
-			d.show(&page[i])
-		}
-	}
-	return g.merge(page, incoming, limit), nil
-}
-
-// merge puts what is receiving between the rows; both come newest first, and
-// the row wins if one is in both.
-func (g *Gateway) merge(page []Upload, in []*incoming, limit int) []Upload {
-	merged := make([]Upload, 0, min(limit, len(page)+len(in)))
-	for len(merged) < limit && len(page)+len(in) > 0 {
-		order := -1
-		if len(page) == 0 {
-			order = 1
-		} else if len(in) > 0 {
-			order = in[0].id.Compare(page[0].ID)
-		}
-		if order > 0 {
-			merged = append(merged, in[0].upload(g.cfg.To))
-		} else {
-			merged = append(merged, page[0])
-			page = page[1:]
-		}
-		if order >= 0 {
-			in = in[1:]
-		}
-	}
-	return merged
 }
 
 // insert records an upload and its job, with the body if it is a small one. made

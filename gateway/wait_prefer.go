@@ -80,7 +80,7 @@ func (a *httpAPI) settled(r *http.Request, kept []Upload, most time.Duration) (w
 		case errors.Is(err, errNotFound):
 			return true, false, refusal(kindNotFound, "The upload %s was kept, and somebody has cancelled or forgotten it since. Send the file again if that was a mistake.", kept[i].ID)
 		case err != nil: // too many wait, or whoever asked is gone
-			return i > 0, false, nil
+			return i > 0, false, nil //nolint:nilerr // it is kept, and that is the answer
 		}
 		kept[i] = u
 		if err := notDelivered(u); err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -199,9 +200,7 @@ func (g *gatewayClient) request(ctx context.Context, c call) (*http.Request, err
 	if err != nil {
 		return nil, fmt.Errorf("internal error: %w", err)
 	}
-	for key, values := range c.header {
-		req.Header[key] = values
-	}
+	maps.Copy(req.Header, c.header)
 	if c.body != nil {
 		if req.Body, err = c.body(); err != nil {
 			return nil, err

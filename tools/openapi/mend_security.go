@@ -51,7 +51,7 @@ func isPublic(path, method string) bool {
 	case "/", "/healthz", "/readyz", "/openapi.yaml":
 		return true
 	}
-	return method == "get" && strings.HasPrefix(path, "/problems/")
+	return method == "get" && strings.HasPrefix(path, "/problems")
 }
 
 // scope is what is enough for an operation on uploads of one's own, or on all

@@ -79,5 +79,23 @@ func mendUploads(paths object) error {
 		}
 		content["application/json"] = answer
 	}
+	return mendList(paths)
+}
+
+// mendList says of GET /uploads in which other forms it answers.
+func mendList(paths object) error {
+	content, err := child(paths, "/uploads", "get", "responses", "200", "content")
+	if err != nil {
+		return err
+	}
+	content["application/x-ndjson"] = object{"schema": object{
+		"$ref": "#/components/schemas/Upload", "description": "An upload a line",
+	}}
+	content["text/csv"] = object{
+		"schema": object{"type": "string", "description": "RFC 4180, the names of the columns first"},
+		"example": "id,name,size,state,sha256,cksum,destination,attempts,created_at,updated_at,delivered_at,error,last_error,labels\r\n" +
+			"01KKPXQ7M7C1WB0K8VQ0N4Y6TJ,app.tar.gz,0,queued,e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855,4294967295," +
+			"v4://files.example.org:1257,0,2026-03-14T15:09:26.535897Z,2026-03-14T15:09:26.535897Z,,,,\"{\"\"build\"\":\"\"17\"\"}\"\r\n",
+	}
 	return nil
 }

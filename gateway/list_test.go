@@ -1,0 +1,409 @@
+package gateway
+
+import (
+	"context"
+	"database/sql"
+	"encoding/csv"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"pgregory.net/rapid"
+)
+
+// listed is an upload as a table of a test has it.
+type listed struct {
+	Upload
+	sender sql.Null[string]
+}
+
+// fill records uploads of every kind, some of them made in the same moment.
+func (c *core) fill(n int) (all []listed) {
+	c.t.Helper()
+	begin := time.Date(2026, 3, 14, 15, 0, 0, 0, time.UTC)
+	names := []string{"a", "a/b", "a/c", "a0", "ab", "b%", "b_", "é", "é/x", "ź", "日本", "\U0010ffff"}
+	states := []State{StateQueued, StateDelivering, StateWaiting, StateDelivered, StateFailed, StateCancelled}
+	elsewhere := sql.Null[string]{V: "v3://elsewhere:1", Valid: true}
+	here := sql.Null[string]{V: c.cfg.To.String(), Valid: true}
+	entropy := ulid.Monotonic(strings.NewReader(strings.Repeat("0123456789", 10_000)), 0)
+	err := c.db.Update(c.t.Context(), func(ctx context.Context, tx *sql.Tx) error {
+		for i := range n {
+			at := begin.Add(time.Duration(i/3) * 700 * time.Microsecond)
+			u := listed{Upload: Upload{
+				Name: names[i*7%len(names)], State: states[i*5%len(states)], CreatedAt: at, Labels: map[string]string{},
+				SHA256: new(strings.Repeat(fmt.Sprintf("%02x", i%4), 32)),
+			}}
+			var err error
+			if u.ID, err = ulid.New(uint64(at.UnixMilli()), entropy); err != nil {
+				return err
+			}
+			if i%2 == 0 {
+				u.Labels["build"] = fmt.Sprint(i % 3)
+			}
+			if i%5 == 0 {
+				u.Labels["os"] = "linux"
+			}
+			to := []sql.Null[string]{{}, here, elsewhere}[i%3]
+			if u.Destination = here.V; to.Valid {
+				u.Destination = to.V
+			}
+			u.sender = []sql.Null[string]{{}, {V: "ci", Valid: true}, {V: "other", Valid: true}, {}}[i%4]
+			sum, err := hex.DecodeString(*u.SHA256)
+			if err != nil {
+				return err
+			}
+			if _, err := tx.ExecContext(ctx, `insert into uploads (id, name, size, sha256, cksum, state, body, destination, created_at, updated_at, labels, token)
+				values ($1, $2, 0, $3, 0, $4, 'gone', $5, $6, $7, $8, $9)`,
+				u.ID, u.Name, sum, u.State, to, at.UnixMicro(), at.UnixMicro(), encodeLabels(u.Labels), u.sender); err != nil {
+				return err
+			}
+			for key, value := range u.Labels {
+				if _, err := tx.ExecContext(ctx, "insert into labels (key, value, upload) values ($1, $2, $3)", key, value, u.ID); err != nil {
+					return err
+				}
+			}
+			all = append(all, u)
+		}
+		return nil
+	})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return all
+}
+
+// drawFilter draws any filter on what fill makes.
+func drawFilter(t *rapid.T, c *core, all []listed) (f filter) {
+	on := func(what string) bool { return rapid.IntRange(0, 3).Draw(t, what) == 0 }
+	f.states = rapid.SliceOfN(rapid.SampledFrom(allStates), 0, 3).Draw(t, "states")
+	if on("name") {
+		f.prefix = rapid.SampledFrom([]string{"a", "a/", "b%", "b_", "é", "日", "none", "\U0010ffff"}).Draw(t, "prefix")
+	}
+	if on("labels") {
+		f.labels = rapid.SampledFrom([]map[string]string{{"build": "0"}, {"os": "linux"}, {"build": "1", "os": "linux"}, {"build": "9"}}).Draw(t, "label")
+	}
+	if on("destination") {
+		f.destination = rapid.SampledFrom([]string{c.cfg.To.String(), "v3://elsewhere:1", "v3://nowhere:1"}).Draw(t, "to")
+	}
+	if on("sum") {
+		f.sha256 = slices.Repeat([]byte{byte(rapid.IntRange(0, 4).Draw(t, "digest"))}, 32)
+	}
+	at := func(what string) time.Time {
+		u := rapid.SampledFrom(all).Draw(t, what)
+		return u.CreatedAt.Add(time.Duration(rapid.IntRange(-1, 1).Draw(t, what+" beside")) * time.Microsecond)
+	}
+	if on("since") {
+		f.since = at("first")
+	}
+	if on("until") {
+		f.until = at("last")
+	}
+	if on("sender") {
+		f.sender = sql.Null[string]{V: rapid.SampledFrom([]string{"ci", "other", "nobody"}).Draw(t, "token"), Valid: true}
+	}
+	return f
+}
+
+// TestListIsWhatTheFilterHas follows lists from page to page: together the pages
+// have what passes the filter, in order, each upload once.
+func TestListIsWhatTheFilterHas(t *testing.T) {
+	c := openCore(t, t.TempDir(), newRemote())
+	all := c.fill(300)
+	rapid.Check(t, func(t *rapid.T) {
+		f := drawFilter(t, c, all)
+		var want []string
+		passing := slices.DeleteFunc(slices.Clone(all), func(u listed) bool {
+			return !f.has(&u.Upload) || f.sender.Valid && u.sender != f.sender
+		})
+		slices.SortFunc(passing, func(a, b listed) int { return f.compare(f.positionOf(&a.Upload), f.positionOf(&b.Upload)) })
+		for _, u := range passing {
+			want = append(want, u.ID.String())
+		}
+		limit := rapid.SampledFrom([]int{1, 2, 7, 50, 500}).Draw(t, "limit")
+		var got []string
+		for {
+			page, err := c.loadPage(context.Background(), f, limit)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, u := range page {
+				got = append(got, u.ID.String())
+			}
+			if len(page) < limit {
+				break
+			}
+			p, ok := parsePosition(f.positionOf(&page[limit-1]).encode())
+			if !ok {
+				t.Fatalf("position %v is not read again", f.positionOf(&page[limit-1]))
+			}
+			f.after = p
+		}
+		if !slices.Equal(got, want) {
+			t.Fatalf("pages of %d have\n%q, want\n%q", limit, got, want)
+		}
+	})
+}
+
+// TestListPlans: no combination of filters reads uploads one after another that
+// no index has found, or sorts.
+func TestListPlans(t *testing.T) {
+	c := openCore(t, t.TempDir(), newRemote())
+	c.fill(300)
+	is := func(i, bit int) bool { return i>>bit&1 == 1 }
+	for i := range 1 << 10 {
+		var f filter
+		if is(i, 0) {
+			f.states = []State{StateQueued}
+		}
+		if is(i, 1) {
+			f.states = append(f.states, StateFailed, StateReceiving)
+		}
+		if is(i, 2) {
+			f.prefix = "a/"
+		}
+		if is(i, 3) {
+			f.labels = map[string]string{"build": "1", "os": "linux"}
+		}
+		if is(i, 4) {
+			f.destination = c.cfg.To.String()
+		}
+		if is(i, 5) {
+			f.sha256 = make([]byte, 32)
+		}
+		if is(i, 6) {
+			f.since = time.Unix(1_700_000_000, 0)
+		}
+		if is(i, 7) {
+			f.until = time.Unix(1_800_000_000, 0)
+		}
+		if is(i, 8) {
+			f.sender = sql.Null[string]{V: "ci", Valid: true}
+		}
+		if is(i, 9) {
+			f.after = position{id: ulid.Make()}
+			if f.byName() {
+				f.after.name = "a/x"
+			}
+		}
+		statement, args := f.query(c.cfg.To.String(), 100)
+		for _, step := range plan(t, c, statement, args) {
+			whole := f.destination == "" && len(f.states) == 0 && !f.byName() && f.sha256 == nil && f.labels == nil && !f.sender.Valid &&
+				f.since.IsZero() && f.until.IsZero() && f.after == position{}
+			if strings.Contains(step, "TEMP B-TREE") || strings.HasPrefix(step, "SCAN ") && !whole {
+				t.Errorf("%+v: %s, in\n%s", f, step, statement)
+			}
+		}
+	}
+}
+
+// plan is how SQLite goes about a statement.
+func plan(t *testing.T, c *core, statement string, args []any) (steps []string) {
+	t.Helper()
+	rows, err := c.db.Read().QueryContext(t.Context(), "explain query plan "+statement, args...)
+	if err != nil {
+		t.Fatalf("%v in\n%s", err, statement)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id, parent, unused int
+		var step string
+		if err := rows.Scan(&id, &parent, &unused, &step); err != nil {
+			t.Fatal(err)
+		}
+		steps = append(steps, step)
+	}
+	if err := rows.Err(); err != nil || len(steps) == 0 {
+		t.Fatalf("plan of %d steps, %v", len(steps), err)
+	}
+	return steps
+}
+
+// TestListStaysWhileMoreComeIn follows the Links while each page is answered and
+// others come in.
+func TestListStaysWhileMoreComeIn(t *testing.T) {
+	for _, query := range []string{"limit=3", "limit=3&name=in-", "limit=3&label=a=1", "limit=3&state=queued&state=waiting"} {
+		t.Run(query, func(t *testing.T) {
+			s := newRealAPI(t)
+			send := func(name string) {
+				t.Helper()
+				s.ask(t, "PUT", "/uploads/"+name+"?label=a=1", strings.NewReader(name)).upload(t, http.StatusAccepted)
+			}
+			const before = 10
+			for i := range before {
+				send(fmt.Sprintf("in-%02d-before", i))
+			}
+			seen := map[string]int{}
+			for path, pages := "/uploads?"+query, 0; path != ""; pages++ {
+				a := s.ask(t, "GET", path, nil)
+				for _, u := range a.uploads(t, http.StatusOK) {
+					seen[u.Name]++
+				}
+				path = next(a)
+				if pages < 4 {
+					send(fmt.Sprintf("in-%02d-meanwhile", pages))
+				}
+			}
+			for i := range before {
+				if name := fmt.Sprintf("in-%02d-before", i); seen[name] != 1 {
+					t.Errorf("%s came %d times, want once", name, seen[name])
+				}
+			}
+			for name, times := range seen {
+				if times != 1 {
+					t.Errorf("%s came %d times", name, times)
+				}
+			}
+		})
+	}
+}
+
+// next is where an answer says that its list goes on.
+func next(a answer) string {
+	_, rest, _ := strings.Cut(a.Header.Get("Link"), "<")
+	path, _, _ := strings.Cut(rest, `>; rel="next"`)
+	return path
+}
+
+// TestListHas asks with each of the filters.
+func TestListHas(t *testing.T) {
+	forBoth(t, func(t *testing.T, s *testAPI) {
+		s.ask(t, "PUT", "/uploads/one.txt?label=build=17&label=os=linux", strings.NewReader("1")).upload(t, http.StatusAccepted)
+		u := s.ask(t, "PUT", "/uploads/two.txt?label=build=17", strings.NewReader("2")).upload(t, http.StatusAccepted)
+		for query, want := range map[string]string{
+			"":                                              "two.txt one.txt",
+			"state=queued":                                  "two.txt one.txt",
+			"state=failed&state=queued":                     "two.txt one.txt",
+			"state=delivered":                               "",
+			"name=t":                                        "two.txt",
+			"name=o&state=queued":                           "one.txt",
+			"name=o&label=os=linux":                         "one.txt",
+			"label=build=17":                                "two.txt one.txt",
+			"label=build=17&label=os=linux":                 "one.txt",
+			"label=build=18":                                "",
+			"sha256=" + sum([]byte("2")):                    "two.txt",
+			"sha256=" + sum([]byte("3")):                    "",
+			"since=2001-02-03T04:05:06Z":                    "two.txt one.txt",
+			"since=2101-02-03T04:05:06%2B01:00":             "",
+			"until=2101-02-03T04:05:06.789Z":                "two.txt one.txt",
+			"until=2001-02-03T04:05:06Z":                    "",
+			"destination=v3://elsewhere.test:1":             "",
+			"before=" + u.ID.String():                       "one.txt",
+			"destination=" + url.QueryEscape(u.Destination): "two.txt one.txt",
+		} {
+			var names []string
+			for _, u := range s.ask(t, "GET", "/uploads?"+query, nil).uploads(t, http.StatusOK) {
+				names = append(names, u.Name)
+			}
+			if got := strings.Join(names, " "); got != want {
+				t.Errorf("GET /uploads?%s has %q, want %q", query, got, want)
+			}
+		}
+		for _, path := range []string{"/uploads", "/uploads?sha256=" + sum([]byte("2"))} {
+			if a := s.ask(t, "HEAD", path, nil); a.StatusCode != http.StatusOK || len(a.body) != 0 || a.Header.Get("Content-Length") == "" {
+				t.Errorf("HEAD %s: %d with %d bytes and Content-Length %q", path, a.StatusCode, len(a.body), a.Header.Get("Content-Length"))
+			}
+		}
+	})
+}
+
+func TestListRefuses(t *testing.T) {
+	s := newFakeAPI(t)
+	good := position{id: ulid.Make(), name: "a"}.encode()
+	for _, query := range []string{
+		"state=done", "state=", "name=", "name=%ff", "name=" + strings.Repeat("n", 1025), "name=a&name=b",
+		"destination=", "sha256=", "sha256=00", "sha256=" + strings.Repeat("g", 64), "since=yesterday", "until=2026-03-14", "since=",
+		"cursor=", "cursor=!", "cursor=AAAA", "cursor=" + good, "name=a&before=" + ulid.Make().String(), "name=a&cursor=" + position{id: ulid.Make()}.encode(),
+		"cursor=" + good + "&name=a&before=" + ulid.Make().String(), "cursor=" + position{name: "a"}.encode() + "&name=a",
+	} {
+		s.ask(t, "GET", "/uploads?"+query, nil).problem(t, kindParameter)
+	}
+	for _, query := range []string{"label=a", "label=A=1", "label=a=1&label=a=2"} {
+		s.ask(t, "GET", "/uploads?"+query, nil).problem(t, kindLabel)
+	}
+	s.ask(t, "GET", "/uploads?name=a&cursor="+good, nil).uploads(t, http.StatusOK)
+}
+
+// TestListFormats reads lists as lines of JSON and as CSV, of more than one page
+// of the database.
+func TestListFormats(t *testing.T) {
+	s := newFakeAPI(t)
+	const n = 1234
+	for i := range n {
+		s.core.kept = append(s.core.kept, Upload{ID: ulid.Make(), Name: fmt.Sprintf("%04d, \"x\"\n", i), State: StateQueued, Labels: map[string]string{}})
+	}
+	a := s.ask(t, "GET", "/uploads?name=0", nil, "Accept", "application/x-ndjson")
+	var names []string
+	for line := range strings.Lines(string(a.body)) {
+		var u Upload
+		if err := json.Unmarshal([]byte(line), &u); err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		names = append(names, u.Name)
+	}
+	if len(names) != 1000 || !slices.IsSorted(names) || a.Header.Get("Content-Type") != "application/x-ndjson" {
+		t.Errorf("%d lines of %s, want the 1000 that begin so", len(names), a.Header.Get("Content-Type"))
+	}
+	a = s.ask(t, "GET", "/uploads", nil, "Accept", "text/csv")
+	rows, err := csv.NewReader(strings.NewReader(string(a.body))).ReadAll()
+	if err != nil || len(rows) != n+1 || !slices.Equal(rows[0], csvColumns) || rows[n][1] != "0000, \"x\"\n" {
+		t.Errorf("%d rows, the last %q, %v; want %d and the names of the columns", len(rows), rows[len(rows)-1], err, n)
+	}
+	if got := a.Header.Get("Content-Type"); got != "text/csv; charset=utf-8; header=present" {
+		t.Errorf("Content-Type %q", got)
+	}
+	a = s.ask(t, "GET", "/uploads?limit=2", nil, "Accept", "text/csv")
+	if rows, err = csv.NewReader(strings.NewReader(string(a.body))).ReadAll(); len(rows) != 3 || err != nil || next(a) == "" {
+		t.Errorf("%q and Link %q; want a head, two rows, and more", rows, a.Header.Get("Link"))
+	}
+	for accept, want := range map[string]string{
+		"": jsonType, "*/*": jsonType, "text/html, */*;q=0.1": jsonType, "text/csv;q=0.5, application/x-ndjson": lineType,
+		"application/json, text/csv": jsonType, "text/csv;q=0.9, application/*;q=0.8": csvType, "text/csv;q=0": jsonType, "text/csv;q=x": jsonType, ";;;": jsonType,
+	} {
+		if got := preferred([]string{accept}); got != want {
+			t.Errorf("Accept: %s gets %s, want %s", accept, got, want)
+		}
+	}
+}
+
+// TestListCells: no cell is a formula to a spreadsheet.
+func TestListCells(t *testing.T) {
+	for _, name := range []string{"=1+1", "+1", "-1", "@x", "\t=1", "＝1"} {
+		if row := csvRow(&Upload{Name: name}); row[1] != "'"+name {
+			t.Errorf("the name %q is written as %q", name, row[1])
+		}
+	}
+}
+
+// TestListBreaksOff: half a list is not taken for a whole one.
+func TestListBreaksOff(t *testing.T) {
+	s := newFakeAPI(t)
+	for range maxPage + 1 {
+		s.core.kept = append(s.core.kept, Upload{ID: ulid.Make(), Name: "a", State: StateQueued, Labels: map[string]string{}})
+	}
+	s.core.lists = 1
+	out, err := exec.CommandContext(t.Context(), "curl", "-sS", "-H", "Accept: application/x-ndjson", s.url+"/uploads").CombinedOutput()
+	if err == nil {
+		t.Errorf("curl takes it for whole: %.300s", out)
+	}
+}
+
+// TestPrefixEnd compares the range of names with what begins so.
+func TestPrefixEnd(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		letters := rapid.StringOfN(rapid.RuneFrom([]rune{'a', 'b', 'z', 0x7f, 0x80, 0x7ff, 0xd7ff, 0xe000, 0xffff, 0x10000, 0x10ffff}), 1, 4, -1)
+		prefix, name := letters.Draw(t, "prefix"), letters.Draw(t, "name")
+		end := prefixEnd(prefix)
+		within := name >= prefix && (end == "" || name < end)
+		if within != strings.HasPrefix(name, prefix) {
+			t.Fatalf("%q is within %q to %q: %v", name, prefix, end, within)
+		}
+	})
+}
