@@ -167,7 +167,7 @@ func (a *httpAPI) permit(ctx context.Context, r *http.Request, c *caller) error 
 			return forbidden(ScopeUpload)
 		}
 		return nil
-	case r.Method == http.MethodDelete && one && c.may(ScopeUpload):
+	case (r.Method == http.MethodDelete || r.Method == http.MethodPost && strings.HasSuffix(upload, "/cancel")) && one && c.may(ScopeUpload):
 		err := a.door.owned(ctx, id, c)
 		if errors.Is(err, errNotFound) && c.may(ScopeRead) { // who sees it anyway
 			return forbidden(ScopeAdmin)

@@ -164,6 +164,8 @@ func TestScopes(t *testing.T) {
 		{"POST", other + "/retry", ScopeRead, 403}, {"POST", none + "/retry", ScopeRead, 403}, {"POST", other + "/retry", ScopeAdmin, 409},
 		{"DELETE", other, ScopeUpload, 404}, {"DELETE", none, ScopeUpload, 404}, {"DELETE", other, ScopeRead, 403}, {"DELETE", none, ScopeRead, 403},
 		{"DELETE", own, ScopeUpload, 200}, // cancelled
+		{"POST", own + "/cancel", ScopeUpload, 200}, {"POST", other + "/cancel", ScopeUpload, 404}, {"POST", none + "/cancel", ScopeUpload, 404},
+		{"POST", own + "/hold", ScopeUpload, 403}, {"POST", "/uploads/bulk", ScopeUpload, 403}, {"POST", other + "/hold", ScopeRead, 403},
 		{"DELETE", own, ScopeUpload, 403}, // to forget it needs more
 		{"GET", own, ScopeUpload, 200},
 		{"DELETE", own, ScopeAdmin, 204}, {"GET", own, ScopeUpload, 404},
@@ -188,9 +190,10 @@ func TestScopes(t *testing.T) {
 		}
 	}
 	// What another sent is refused in the same words as what there is not.
-	for _, method := range []string{"GET", "DELETE"} {
-		strange := s.as(t, tokens[ScopeUpload], method, other, "").problem(t, kindNotFound)
-		missing := s.as(t, tokens[ScopeUpload], method, none, "").problem(t, kindNotFound)
+	for _, c := range [][2]string{{"GET", ""}, {"DELETE", ""}, {"POST", "/cancel"}} {
+		method := c[0]
+		strange := s.as(t, tokens[ScopeUpload], method, other+c[1], "").problem(t, kindNotFound)
+		missing := s.as(t, tokens[ScopeUpload], method, none+c[1], "").problem(t, kindNotFound)
 		strange.RequestID, missing.RequestID = "", ""
 		if d := cmp.Diff(missing, strange); d != "" {
 			t.Errorf("%s: what is another's is refused otherwise (-missing +another's):\n%s", method, d)

@@ -132,6 +132,46 @@ func (c *fakeCore) retry(_ context.Context, id ulid.ULID) (Upload, error) {
 	return c.kept[i], nil
 }
 
+// control is what the fake makes of cancel, hold and release.
+func (c *fakeCore) control(method string, id ulid.ULID, change func(u *Upload) error) (Upload, error) {
+	if err := c.fails(method); err != nil {
+		return Upload{}, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i, err := c.find(id)
+	if err != nil {
+		return Upload{}, err
+	}
+	return c.kept[i], change(&c.kept[i])
+}
+
+func (c *fakeCore) cancel(_ context.Context, id ulid.ULID) (Upload, error) {
+	u, err := c.control("cancel", id, func(u *Upload) error { u.State = StateCancelled; return nil })
+	u.State = StateCancelled
+	return u, err
+}
+
+func (c *fakeCore) hold(_ context.Context, id ulid.ULID) (Upload, error) {
+	return c.held("hold", id, true)
+}
+
+func (c *fakeCore) release(_ context.Context, id ulid.ULID) (Upload, error) {
+	return c.held("release", id, false)
+}
+
+func (c *fakeCore) held(method string, id ulid.ULID, held bool) (Upload, error) {
+	u, err := c.control(method, id, func(u *Upload) error {
+		if u.State != StateQueued {
+			return errState
+		}
+		u.Held = held
+		return nil
+	})
+	u.Held = held
+	return u, err
+}
+
 func (c *fakeCore) receipt(ctx context.Context, id ulid.ULID) (Upload, []byte, error) {
 	if err := c.fails("receipt"); err != nil {
 		return Upload{}, nil, err

@@ -154,7 +154,9 @@ func operation(doc *openapi3.T, r *http.Request) *openapi3.Operation {
 	for path, item := range doc.Paths.Map() {
 		template := strings.Split(path, "/")
 		if slices.EqualFunc(template, parts, func(t, p string) bool { return t == p || strings.HasPrefix(t, "{") && p != "" }) {
-			return item.GetOperation(method)
+			if op := item.GetOperation(method); op != nil {
+				return op
+			}
 		}
 	}
 	return nil

@@ -55,6 +55,7 @@ var (
 	kindLabel       = problemKind{"label", http.StatusBadRequest, "A label is not as labels are"}
 	kindDigest      = problemKind{"digest", http.StatusBadRequest, "A digest cannot be read"}
 	kindMismatch    = problemKind{"mismatch", http.StatusBadRequest, "What came is not what its digest is of"}
+	kindBody        = problemKind{"body", http.StatusBadRequest, "The body cannot be read"}
 	kindForm        = problemKind{"form", http.StatusBadRequest, "The form cannot be read"}
 	kindNoFile      = problemKind{"no-file", http.StatusBadRequest, "The form has no file"}
 	kindIncomplete  = problemKind{"incomplete", http.StatusBadRequest, "The request's body did not arrive whole"}
@@ -142,8 +143,10 @@ func (a *httpAPI) known(r *http.Request, err error) *refusalError {
 	switch {
 	case errors.Is(err, errNotFound):
 		return refusal(kindNotFound, "There is no such upload. It may have been forgotten; GET /uploads lists those that there are.")
+	case errors.Is(err, errDelivering):
+		return refusal(kindState, "The upload is being delivered, and what is under way cannot be held. Nothing was changed. Cancel it, and retry it later: what the destination has durably is not sent again.")
 	case errors.Is(err, errState):
-		return refusal(kindState, "Only an upload that failed, was cancelled or waits can be tried again, and only while its bytes are kept. Nothing was changed. GET it to see how it stands; send the file again if it has to be delivered once more.")
+		return refusal(kindState, "An upload can be tried again if it failed, was cancelled, waits or is held, while its bytes are kept; it can be held and released while it is queued or waits. Nothing was changed. GET it to see how it stands; send the file again if it has to be delivered once more.")
 	case errors.Is(err, errWaiting):
 		return &refusalError{problemKind: kindBusy, retryAfter: 1, limit: maxWaiting, detail: "As many requests wait for uploads as may. Nothing was changed. Try again in a moment, or ask without waiting."}
 	case errors.Is(err, errSpoolFull):
@@ -199,10 +202,15 @@ func (a *httpAPI) fail(x *exchange, r *http.Request, err error) {
 	if f.retryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(f.retryAfter))
 	}
-	x.json(f.status, problemType, problem{
+	x.json(f.status, problemType, a.problemOf(x, f))
+}
+
+// problemOf is a refusal as it is answered.
+func (a *httpAPI) problemOf(x *exchange, f *refusalError) problem {
+	return problem{
 		Type: a.front.address(problemsPath + f.name), Title: f.title, Status: f.status, Detail: f.detail,
 		Retryable: f.retryable(), RequestID: x.id, Upload: a.front.address(f.upload), SHA256: f.sha256, ExistingSHA256: f.existing, Size: f.size, Limit: f.limit,
-	})
+	}
 }
 
 // json writes an answer.

@@ -50,6 +50,7 @@ var problemPages = []problemPage{
 		"Write Repr-Digest and Content-Digest as sha-256=:BASE64:, Content-MD5 in base64 and X-Checksum-Sha256 in hexadecimal digits."},
 	{kindMismatch, "The bytes that came do not add up to the digest that the request states: they changed on their way, or before.", "Nothing of the request was kept: what came was dropped.",
 		"Send the file again. If that does not help, compute the digest anew, and look for what changes bodies between here and there."},
+	{kindBody, "The JSON of the request is not as the description has it.", nothingChanged, "Correct it as the detail says."},
 	{kindForm, "The body is no multipart/form-data, or not the form that its Content-Type states.", nothingKept,
 		"Let a library write the form and its Content-Type, or send the file as the body itself."},
 	{kindNoFile, "No part of the form is a file: a file's part has a filename.", nothingKept,

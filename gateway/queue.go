@@ -34,7 +34,8 @@ const claimJob = `update jobs set leased = 1, due_at = $1, fence = fence + 1
 	where upload = (select upload from jobs where parked = 0 and due_at <= $2 order by due_at, upload limit 1)
 	returning upload, fence, failures, cancel`
 
-const nextDue = "select due_at from jobs where parked = 0 order by due_at, upload limit 1"
+// nextDue passes over what is held, which comes last.
+const nextDue = "select due_at from jobs where parked = 0 and due_at < $1 order by due_at, upload limit 1"
 
 // A claim is a job that a worker has; zero if there was none to do.
 type claim struct {
@@ -53,7 +54,7 @@ func claimDue(ctx context.Context, tx *sql.Tx, now time.Time) (c claim, next tim
 		Scan(&c.id, &c.fence, &c.failures, &c.cancelled)
 	if errors.Is(err, sql.ErrNoRows) {
 		var due int64
-		err = tx.QueryRowContext(ctx, nextDue).Scan(&due)
+		err = tx.QueryRowContext(ctx, nextDue, int64(heldUntil)).Scan(&due)
 		if errors.Is(err, sql.ErrNoRows) {
 			return claim{}, time.Time{}, nil
 		}
@@ -149,6 +150,6 @@ func restoreJobs(ctx context.Context, tx *sql.Tx, now time.Time) error {
 		return err
 	}
 	_, err := tx.ExecContext(ctx, `update jobs set leased = 0, due_at = 0
-		where parked = 0 and (leased = 1 or failures > 0 or due_at > $1)`, now.UnixMicro())
+		where parked = 0 and held = 0 and (leased = 1 or failures > 0 or due_at > $1)`, now.UnixMicro())
 	return err
 }

@@ -24,6 +24,11 @@ const mayBeStored = "cancelled when all had been sent and no acknowledgement had
 // seconds, for the worker to let go, so that what is returned is what really
 // happened: it may have been delivered.
 func (g *Gateway) remove(ctx context.Context, id ulid.ULID) (u Upload, gone bool, err error) {
+	return g.end(ctx, id, true)
+}
+
+// end is remove, or cancel: then what is final stays.
+func (g *Gateway) end(ctx context.Context, id ulid.ULID, forgets bool) (u Upload, gone bool, err error) {
 	if in := g.live.incoming(id); in != nil {
 		u := in.upload(g.cfg.To)
 		if in.from.interrupt() {
@@ -38,7 +43,7 @@ func (g *Gateway) remove(ctx context.Context, id ulid.ULID) (u Upload, gone bool
 	}
 	var r removal
 	err = g.db.Update(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		r = removal{}
+		r = removal{forgets: forgets}
 		return g.removeIn(ctx, tx, id, &r)
 	})
 	if err != nil {
@@ -66,6 +71,7 @@ func (g *Gateway) remove(ctx context.Context, id ulid.ULID) (u Upload, gone bool
 
 // removal is what a transaction of remove found and did.
 type removal struct {
+	forgets  bool // what is final
 	upload   Upload
 	gone     bool
 	dropFile bool
@@ -79,10 +85,13 @@ func (g *Gateway) removeIn(ctx context.Context, tx *sql.Tx, id ulid.ULID, r *rem
 	}
 	switch u.State {
 	case StateDelivered, StateFailed, StateCancelled:
+		if r.upload = u; !r.forgets {
+			return nil
+		}
 		if !callerOf(ctx).may(ScopeAdmin) {
 			return forbidden(ScopeAdmin)
 		}
-		r.upload, r.gone = u, true
+		r.gone = true
 		r.dropFile, err = forget(ctx, tx, id)
 		return err
 	case StateDelivering:
@@ -140,7 +149,7 @@ func forget(ctx context.Context, tx *sql.Tx, id ulid.ULID) (file bool, err error
 	return body == bodyFile, dropReceipt(ctx, tx, receipt)
 }
 
-// retry queues a failed, cancelled or waiting upload again, at once. It
+// retry queues a failed, cancelled, waiting or held upload again, at once. It
 // returns errState for any other, and for one whose bytes are gone.
 func (g *Gateway) retry(ctx context.Context, id ulid.ULID) (u Upload, err error) {
 	if g.live.incoming(id) != nil {
@@ -176,8 +185,13 @@ func (g *Gateway) retryIn(ctx context.Context, tx *sql.Tx, id ulid.ULID) (Upload
 	case StateFailed, StateCancelled:
 		err = enqueue(ctx, tx, id, name, now)
 	case StateWaiting:
-		_, err = tx.ExecContext(ctx, "update jobs set due_at = $1, failures = 0 where upload = $2", now.UnixMicro(), id)
-	case StateReceiving, StateQueued, StateDelivering, StateDelivered:
+		_, err = tx.ExecContext(ctx, "update jobs set due_at = $1, failures = 0, held = 0 where upload = $2", now.UnixMicro(), id)
+	case StateQueued:
+		err = held(tx.ExecContext(ctx, "update jobs set due_at = $1, held = 0 where upload = $2 and held = 1", now.UnixMicro(), id))
+		if errors.Is(err, errLeaseLost) { // it is not held
+			return Upload{}, errState
+		}
+	case StateReceiving, StateDelivering, StateDelivered:
 		return Upload{}, errState
 	}
 	if err != nil {

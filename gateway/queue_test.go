@@ -304,7 +304,7 @@ func TestPlans(t *testing.T) {
 		want      string
 	}{
 		"claim":    {claimJob, []any{1, 2}, "jobs_due"},
-		"next due": {nextDue, nil, "jobs_due"},
+		"next due": {nextDue, []any{1}, "jobs_due"},
 		"pull":     {pullJobs, []any{1, 2, 3}, "jobs_due"},
 		"unpark":   {unparkJob, []any{1, "f"}, "jobs_by_name"},
 		"one":      {selectOne, []any{id}, "PRIMARY KEY"},

@@ -31,7 +31,10 @@ type uploads interface {
 	list(ctx context.Context, f filter, limit int) ([]Upload, error)
 	await(ctx context.Context, id ulid.ULID, most time.Duration, done func(Upload) bool) (Upload, error)
 	remove(ctx context.Context, id ulid.ULID) (u Upload, gone bool, err error)
+	cancel(ctx context.Context, id ulid.ULID) (Upload, error)
 	retry(ctx context.Context, id ulid.ULID) (Upload, error)
+	hold(ctx context.Context, id ulid.ULID) (Upload, error)
+	release(ctx context.Context, id ulid.ULID) (Upload, error)
 	receipt(ctx context.Context, id ulid.ULID) (u Upload, envelope []byte, err error)
 	known(ctx context.Context, name proto.FileName, sum [32]byte) (Upload, bool, error)
 	ready(ctx context.Context) error
@@ -113,7 +116,11 @@ func (a *httpAPI) routes() *chi.Mux {
 	m.Put(uploadsPath+"{id}", a.serve(a.putUpload))
 	m.Put(uploadsPath+"*", a.serve(a.putUpload)) // a name with folders, or none
 	m.Delete("/uploads/{id}", a.serve(a.deleteUpload))
+	m.Post("/uploads/{id}/cancel", a.serve(a.cancelUpload))
 	m.Post("/uploads/{id}/retry", a.serve(a.retryUpload))
+	m.Post("/uploads/{id}/hold", a.serve(a.holdUpload))
+	m.Post("/uploads/{id}/release", a.serve(a.releaseUpload))
+	m.Post("/uploads/bulk", a.serve(a.bulkUploads))
 	a.get(m, "/uploads/{id}"+receiptPath, a.getReceipt)
 	a.get(m, "/healthz", a.health)
 	a.get(m, "/readyz", a.readiness)

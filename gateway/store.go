@@ -49,7 +49,7 @@ func openStore(ctx context.Context, data string) (*sqldb.DB, error) {
 }
 
 const selectUploads = `select u.id, u.name, u.size, u.sha256, u.cksum, u.state, u.attempts, u.packets,
-	u.last_error, u.error, u.destination, u.created_at, u.updated_at, u.delivered_at, u.receipt is not null, u.labels, u.mode, u.modified, j.due_at
+	u.last_error, u.error, u.destination, u.created_at, u.updated_at, u.delivered_at, u.receipt is not null, u.labels, u.mode, u.modified, j.due_at, coalesce(j.held, 0)
 	from uploads u left join jobs j on j.upload = u.id `
 
 const selectOne = selectUploads + "where u.id = $1"
@@ -87,7 +87,7 @@ func (g *Gateway) scan(row interface{ Scan(...any) error }) (Upload, error) {
 		receipt            bool
 	)
 	if err := row.Scan(&u.ID, &u.Name, &size, &sum, &cksum, &u.State, &u.Attempts.Count, &packets,
-		&lastError, &failure, &destination, &created, &updated, &delivered, &receipt, &labels, &mode, &modified, &due); err != nil {
+		&lastError, &failure, &destination, &created, &updated, &delivered, &receipt, &labels, &mode, &modified, &due, &u.Held); err != nil {
 		return Upload{}, err
 	}
 	digits := hex.EncodeToString(sum)
@@ -102,7 +102,7 @@ func (g *Gateway) scan(row interface{ Scan(...any) error }) (Upload, error) {
 	if failure.Valid && u.State == StateFailed {
 		u.Error = &failure.V
 	}
-	if u.State == StateWaiting && due.Valid {
+	if u.State == StateWaiting && due.Valid && !u.Held {
 		u.Attempts.NextAt = new(fromMicro(due.V))
 	}
 	u.Destination = g.cfg.To.String()

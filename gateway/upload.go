@@ -30,6 +30,7 @@ type Upload struct {
 	Name        string       `json:"name"`
 	Size        *int64       `json:"size"` // null while receiving without a declared length
 	State       State        `json:"state"`
+	Held        bool         `json:"held"`  // kept from being delivered until it is released
 	Phase       *proto.Phase `json:"phase"` // null unless delivering
 	Progress    Progress     `json:"progress"`
 	Attempts    Attempts     `json:"attempts"`

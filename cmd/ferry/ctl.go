@@ -81,19 +81,11 @@ if it is not cancelled then, the status is 3.`,
 	})
 }
 
-// cancelUpload looks at the upload first: to delete one that is over would be to
-// forget it.
+// cancelUpload says what became of an upload, which may be its delivery.
 func (p *program) cancelUpload(ctx context.Context, g *gatewayClient, r *remote, id string) error {
-	u, a, err := g.upload(ctx, call{method: http.MethodGet, path: uploadPath(id)})
-	if err == nil && !u.over() {
-		u, a, err = g.upload(ctx, call{method: http.MethodDelete, path: uploadPath(id)})
-	}
-	switch {
-	case err != nil:
+	u, _, err := g.upload(ctx, call{method: http.MethodPost, path: uploadPath(id) + "/cancel"})
+	if err != nil {
 		return p.remoteFailed("cancel", id, err)
-	case a.status == http.StatusNoContent:
-		fmt.Fprintf(p.stderr, "ferry cancel: %s: it came to its end at the same moment, and was forgotten\n", id)
-		return exitError(exitRefused)
 	}
 	if err := p.printUpload(r, u); err != nil || u.State == remoteCancelled {
 		return err
@@ -107,8 +99,8 @@ func (p *program) retryCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "retry [flags] ID...",
 		Short: "Deliver uploads again that failed, or wait, now",
-		Long: `Deliver uploads again, at once, that failed, were cancelled, or wait for their
-next attempt. The gateway refuses that for others, and where it has not kept the
+		Long: `Deliver uploads again, at once, that failed, were cancelled, are held, or wait for
+their next attempt. The gateway refuses that for others, and where it has not kept the
 bytes: the status is 3 then.`,
 		Example: "  ferry retry 01K62Q3V7N5CW0M8DJ4RXEBZ9T\n  ferry retry ID && ferry watch ID",
 		Args:    cobra.MinimumNArgs(1),

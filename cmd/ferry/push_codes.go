@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 
 	"ferry/proto"
 )
@@ -52,7 +51,7 @@ func explainAnswer(e *gatewayError) failure {
 	case e.status == http.StatusConflict && e.ExistingSHA256 != "":
 		f.words = fmt.Sprintf("the gateway has a file of that name with other content, and nothing was changed: SHA-256 %s; this one has %s",
 			printable(e.ExistingSHA256), printable(e.SHA256))
-	case e.status == http.StatusBadRequest && strings.Contains(e.kind(), "digest"):
+	case e.status == http.StatusBadRequest && e.kind() == "mismatch":
 		f.exit = exitIntegrity
 	case e.status < 400, e.status == http.StatusMethodNotAllowed, e.status == http.StatusMisdirectedRequest:
 		f.common = true

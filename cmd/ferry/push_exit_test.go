@@ -84,7 +84,7 @@ func TestPushExitCodes(t *testing.T) {
 			}
 			takes("queued", "")(w, r)
 		}), changing), 6, "failed", "the file changed"},
-		{"digest refused", append(fake(says(400, `{"type":"/problems/digest","title":"It differs"}`)), file), 6, "failed", "It differs"},
+		{"digest refused", append(fake(says(400, `{"type":"/problems/mismatch","title":"It differs"}`)), file), 6, "failed", "It differs"},
 		{"no token", append(fake(says(401, `{"title":"Who are you?"}`)), file), 7, "failed", "Who are you?"},
 		{"not allowed", append(fake(says(403, `{"title":"Not you"}`)), file), 7, "failed", "Not you"},
 		{"no file", []string{filepath.Join(folder, "none")}, 8, "", "no file for "},

@@ -62,7 +62,7 @@ func scope(path, method string) string {
 		return "upload"
 	case method == "get":
 		return "read"
-	case path == "/uploads" && method == "post", method == "put", method == "delete":
+	case path == "/uploads" && method == "post", method == "put", method == "delete", strings.HasSuffix(path, "/cancel"):
 		return "upload"
 	}
 	return "admin"

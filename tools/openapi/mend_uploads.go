@@ -42,7 +42,7 @@ const accepted = `{
 }`
 
 const queued = `{
-	"id": "01KKPXQ7M7C1WB0K8VQ0N4Y6TJ", "name": "app.tar.gz", "size": 300000, "state": "queued", "phase": null,
+	"id": "01KKPXQ7M7C1WB0K8VQ0N4Y6TJ", "name": "app.tar.gz", "size": 300000, "state": "queued", "held": false, "phase": null,
 	"progress": {"bytes": 0, "total_bytes": 300000, "packets": 0, "total_packets": 38},
 	"attempts": {"count": 0, "last_error": null, "next_at": null},
 	"mode": "0644", "modified_at": "2026-03-14T15:00:00Z", "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", "cksum": 3076352578,
