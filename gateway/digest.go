@@ -196,7 +196,10 @@ func dictionaryDigests(field, value string) (all []stated, err error) {
 // Content-Location that says otherwise (RFC 9530, appendix B.7). So it is of the
 // JSON, and X-Checksum-Sha256 has the digest of the file, as sha256 in the JSON.
 func (x *exchange) represent(status int, value any, file *string) {
-	b := encodeJSON(value)
+	x.representJSON(status, encodeJSON(value), file)
+}
+
+func (x *exchange) representJSON(status int, b []byte, file *string) {
 	sum := sha256.Sum256(b)
 	h := x.Header()
 	h.Set(reprDigest, algorithmSHA256+"=:"+base64.StdEncoding.EncodeToString(sum[:])+":")

@@ -186,6 +186,10 @@ func (c *fakeCore) known(context.Context, proto.FileName, [32]byte) (Upload, boo
 	return Upload{}, false, nil
 }
 
+func (c *fakeCore) answered(context.Context, *keyed) (bool, error) { return false, nil }
+
+func (c *fakeCore) delivered(context.Context, *keyed, []Upload) error { return nil }
+
 func (c *fakeCore) ready(context.Context) error { return c.fails("ready") }
 
 func (c *fakeCore) receive(ctx context.Context) receiver {

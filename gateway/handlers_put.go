@@ -26,6 +26,7 @@ const uploadsPath = "/uploads/"
 //	@Param			X-Ferry-Mode	header	string		false	"The same as mode, which goes before it"	example(0644)
 //	@Param			X-Ferry-Mtime	header	string		false	"The same as mtime, which goes before it. Last-Modified is as good, in whole seconds."	example(2026-03-14T15:09:26Z)
 //	@Param			Repr-Digest			header	string	false	"What the body adds up to, as RFC 9530 has it: sha-256 or sha-512, others are ignored. Content-Digest is as good, Content-MD5 and X-Checksum-Sha256 are known, too, each in the header, or in the trailer if Trailer announces it. A form's is of the whole form. If it is another, nothing is kept."	example(sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:)
+//	@Param			Idempotency-Key	header	string		false	"Names the request: sent again with the same key, it is done once and gets the first answer. 1 to 255 printable ASCII characters, in quotes."	example("build-17")
 //	@Param			Prefer			header	string		false	"wait=N: how many seconds the answer may wait for the delivery, 60 at most"	example(wait=30)
 //	@Success		200	{object}	Upload	"It is there already under the same name: queued, on its way or delivered, and nothing was queued again"
 //	@Header			200	{string}	Location	"The upload's address"
@@ -44,10 +45,12 @@ const uploadsPath = "/uploads/"
 //	@Failure		400	{object}	problem	"The name or a parameter cannot be read, or the body did not arrive whole"
 //	@Failure		404	{object}	problem	"Somebody forgot the upload while Prefer had the answer wait"
 //	@Failure		408	{object}	problem	"The body came too slowly"
-//	@Failure		409	{object}	problem	"An upload of this name and other content is on its way or delivered; or somebody cancelled the upload while it came in, or while Prefer had the answer wait"
+//	@Failure		409	{object}	problem	"An upload of this name and other content is on its way or delivered; or somebody cancelled the upload while it came in, or while Prefer had the answer wait; or a request with the same Idempotency-Key is being answered"
+//	@Header			409	{integer}	Retry-After	"When to send it again, in seconds, if another request has the key"
 //	@Failure		411	{object}	problem	"Neither Content-Length nor Transfer-Encoding was sent"
 //	@Failure		413	{object}	problem	"The destination does not take so large a file"
 //	@Failure		415	{object}	problem	"The body is encoded in a way that is not taken"
+//	@Failure		422	{object}	problem	"The Idempotency-Key was another request's"
 //	@Failure		424	{object}	problem	"The file was kept and, within the time that Prefer has, its delivery failed for good"
 //	@Header			424	{string}	Preference-Applied	"The time that the answer could wait: wait=N"
 //	@Failure		503	{object}	problem	"Too many uploads are coming in, or the gateway is being stopped"

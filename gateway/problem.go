@@ -57,6 +57,9 @@ var (
 	kindMismatch    = problemKind{"mismatch", http.StatusBadRequest, "What came is not what its digest is of"}
 	kindBody        = problemKind{"body", http.StatusBadRequest, "The body cannot be read"}
 	kindForm        = problemKind{"form", http.StatusBadRequest, "The form cannot be read"}
+	kindKey         = problemKind{"idempotency-key", http.StatusBadRequest, "The Idempotency-Key cannot be read"}
+	kindKeyRunning  = problemKind{"idempotency-key-running", http.StatusConflict, "The request is being answered"}
+	kindKeyReused   = problemKind{"idempotency-key-reused", http.StatusUnprocessableEntity, "The Idempotency-Key is another request's"}
 	kindNoFile      = problemKind{"no-file", http.StatusBadRequest, "The form has no file"}
 	kindIncomplete  = problemKind{"incomplete", http.StatusBadRequest, "The request's body did not arrive whole"}
 	kindOrigin      = problemKind{"origin", http.StatusForbidden, "Other sites must not use this gateway"}

@@ -281,12 +281,21 @@ func (r *reception) commit() ([]Upload, error) {
 	}
 	defer r.end()
 	uploads := make([]Upload, len(r.files))
+	key := keyedOf(r.ctx)
 	err := r.g.db.Update(r.ctx, func(ctx context.Context, tx *sql.Tx) error {
+		if key != nil {
+			if err := r.replay(ctx, tx, key); err != nil {
+				return err
+			}
+		}
 		for i, in := range r.files {
 			var err error
 			if uploads[i], err = r.keep(ctx, tx, in); err != nil {
 				return err
 			}
+		}
+		if key != nil {
+			return r.remember(ctx, tx, key, uploads)
 		}
 		return nil
 	})

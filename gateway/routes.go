@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -37,6 +38,8 @@ type uploads interface {
 	release(ctx context.Context, id ulid.ULID) (Upload, error)
 	receipt(ctx context.Context, id ulid.ULID) (u Upload, envelope []byte, err error)
 	known(ctx context.Context, name proto.FileName, sum [32]byte) (Upload, bool, error)
+	answered(ctx context.Context, k *keyed) (bool, error)
+	delivered(ctx context.Context, k *keyed, kept []Upload) error
 	ready(ctx context.Context) error
 }
 
@@ -76,6 +79,7 @@ type httpAPI struct {
 	static      map[string]static // the page's files, by their path
 	description static
 	problems    map[string]static // by the names of their kinds
+	running     *sync.Map         // the keys of requests that are being answered
 }
 
 // Handler is the HTTP half alone. It streams what it receives, keeps a deadline
@@ -98,7 +102,7 @@ func newHTTPAPI(core uploads, receive func(context.Context) receiver, limit int6
 	return &httpAPI{
 		core: core, receive: receive, limit: limit, names: names, log: slog.New(slog.DiscardHandler),
 		stall: stall, rate: minRate, leave: leaveTimeout, slots: make(chan struct{}, maxRequests),
-		static: staticFiles(), description: newStatic("openapi.yaml", api.OpenAPI), problems: newProblemPages(),
+		static: staticFiles(), description: newStatic("openapi.yaml", api.OpenAPI), problems: newProblemPages(), running: &sync.Map{},
 	}
 }
 
@@ -110,11 +114,11 @@ func (a *httpAPI) routes() *chi.Mux {
 	m.NotFound(a.serve(notFound))
 	m.MethodNotAllowed(a.serve(methodNotAllowed(m)))
 
-	m.Post("/uploads", a.serve(a.postUploads))
+	m.Post("/uploads", a.serve(a.once(a.postUploads)))
 	a.get(m, "/uploads", a.listUploads)
 	a.get(m, "/uploads/{id}", a.getUpload)
-	m.Put(uploadsPath+"{id}", a.serve(a.putUpload))
-	m.Put(uploadsPath+"*", a.serve(a.putUpload)) // a name with folders, or none
+	m.Put(uploadsPath+"{id}", a.serve(a.once(a.putUpload)))
+	m.Put(uploadsPath+"*", a.serve(a.once(a.putUpload))) // a name with folders, or none
 	m.Delete("/uploads/{id}", a.serve(a.deleteUpload))
 	m.Post("/uploads/{id}/cancel", a.serve(a.cancelUpload))
 	m.Post("/uploads/{id}/retry", a.serve(a.retryUpload))

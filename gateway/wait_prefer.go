@@ -53,6 +53,11 @@ func (a *httpAPI) answerKept(x *exchange, r *http.Request, kept []Upload, list b
 		}
 		if all && !x.again {
 			status = http.StatusCreated
+			if k := keyedOf(r.Context()); k != nil {
+				if err := a.core.delivered(r.Context(), k, kept); err != nil {
+					return err
+				}
+			}
 		}
 	}
 	h := x.Header()
