@@ -44,6 +44,9 @@ func (d *door) isClosed() bool { return d != nil && d.closed.Load() }
 
 // look closes the door if there is a token or was one.
 func (d *door) look(ctx context.Context) error {
+	if d == nil {
+		return nil
+	}
 	var closed bool
 	if err := d.db.Read().QueryRowContext(ctx, "select exists (select 1 from tokens)").Scan(&closed); err != nil {
 		return err

@@ -141,6 +141,19 @@ func TestBadBearers(t *testing.T) {
 	}
 }
 
+// TestFirstTokenAtOnce uses the first token before the gateway has looked for it:
+// what is sent with it is its own.
+func TestFirstTokenAtOnce(t *testing.T) {
+	s := newGuarded(t)
+	token, err := CreateToken(t.Context(), s.data, TokenOptions{Name: "ci", Scopes: []Scope{ScopeUpload}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := s.as(t, "Bearer "+token, "PUT", "/uploads/a", "x").upload(t, http.StatusAccepted)
+	s.awaitClosed(t)
+	s.as(t, "Bearer "+token, "GET", "/uploads/"+u.ID.String(), "").upload(t, http.StatusOK)
+}
+
 func TestScopes(t *testing.T) {
 	s := newGuarded(t)
 	tokens := map[Scope]string{

@@ -11,6 +11,7 @@ import (
 	"hash"
 	"io"
 	"os"
+	"path/filepath"
 	"testing"
 )
 
@@ -55,6 +56,9 @@ func sha256OfFile(path string) (_ string, err error) {
 // writeFile makes a file of such content.
 func writeFile(t testing.TB, path string, seed uint64, size int64) {
 	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	f, err := os.Create(path)
 	if err != nil {
 		t.Fatal(err)

@@ -430,6 +430,7 @@ type relay struct {
 	cut, slow atomic.Bool
 	running   sync.WaitGroup
 	ctx       context.Context
+	sent      atomic.Int64 // bytes, to the server
 
 	mu    sync.Mutex
 	conns []net.Conn // guarded by mu
@@ -450,6 +451,18 @@ func newRelay(t *testing.T, to string) *relay {
 		r.running.Wait()
 	})
 	return r
+}
+
+// countedReader adds up what is read.
+type countedReader struct {
+	io.Reader
+	bytes *atomic.Int64
+}
+
+func (c countedReader) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.bytes.Add(int64(n))
+	return n, err
 }
 
 func (r *relay) address() string { return r.ln.Addr().String() }
@@ -502,7 +515,7 @@ func (r *relay) carry(conn net.Conn, slow bool) {
 		if slow {
 			from = &trickle{from: conn, left: 40_000_000, tick: time.NewTicker(50 * time.Millisecond)}
 		}
-		_, _ = io.Copy(server, from)
+		_, _ = io.Copy(server, countedReader{from, &r.sent})
 	})
 	ways.Wait()
 	cancel()
