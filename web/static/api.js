@@ -1,5 +1,7 @@
 // What the page asks of the gateway.
 
+import * as session from "./session.js";
+
 /**
  * An upload as the gateway shows it.
  * @typedef {object} Upload
@@ -34,11 +36,13 @@ export class Refusal extends Error {
    * @param {"told" | "odd" | "silent" | "broken"} kind told if the message is the gateway's, for people
    * @param {number} [status]
    * @param {string} [message] of an odd answer, its status
+   * @param {string} [token] that the request showed
    */
-  constructor(kind, status = 0, message = "") {
+  constructor(kind, status = 0, message = "", token = "") {
     super(message || kind);
     this.kind = kind;
     this.status = status;
+    this.token = token;
   }
 }
 
@@ -79,6 +83,16 @@ export async function retry(id) {
 }
 
 /**
+ * An upload's receipt as a file.
+ * @param {Upload} upload
+ * @returns {Promise<File>}
+ */
+export async function receiptFile({ id, name }) {
+  const answer = await ask("GET", one(id, "/receipt"));
+  return new File([await answer.blob()], `${name.split("/").at(-1)}.receipt.json`);
+}
+
+/**
  * The address of an upload's receipt, for people; "" if it has none.
  * @param {Upload} upload
  */
@@ -97,6 +111,7 @@ export async function send(file, signal, onProgress) {
   url.searchParams.set("name", file.name);
   // fetch does not tell how far the body of a request is.
   const request = new XMLHttpRequest();
+  const token = session.current();
   await new Promise((resolve, reject) => {
     signal.throwIfAborted();
     signal.addEventListener("abort", () => request.abort(), { once: true });
@@ -105,11 +120,11 @@ export async function send(file, signal, onProgress) {
     request.addEventListener("error", () => reject(new Refusal("broken")));
     request.addEventListener("load", resolve);
     request.open("POST", url);
-    request.setRequestHeader("Accept", "application/json");
+    for (const [name, value] of Object.entries(headers(token))) request.setRequestHeader(name, value);
     request.setRequestHeader("Content-Type", "application/octet-stream");
     request.send(file);
   });
-  if (request.status !== 202) throw refusal(request.status, request.statusText, request.responseText);
+  if (request.status !== 202) throw refusal(request.status, request.statusText, request.responseText, token);
   return JSON.parse(request.responseText);
 }
 
@@ -126,14 +141,23 @@ function one(id, more = "") {
  * @param {URL} url
  */
 async function ask(method, url) {
+  const token = session.current();
   let answer;
   try {
-    answer = await fetch(url, { method, cache: "no-store", headers: { Accept: "application/json" }, signal: AbortSignal.timeout(patience) });
+    answer = await fetch(url, { method, cache: "no-store", headers: headers(token), signal: AbortSignal.timeout(patience) });
   } catch {
     throw new Refusal("silent");
   }
-  if (!answer.ok) throw refusal(answer.status, answer.statusText, await answer.text());
+  if (!answer.ok) throw refusal(answer.status, answer.statusText, await answer.text(), token);
   return answer;
+}
+
+/**
+ * @param {string} token
+ * @returns {Record<string, string>}
+ */
+function headers(token) {
+  return { Accept: "application/json", ...(token === "" ? {} : { Authorization: `Bearer ${token}` }) };
 }
 
 /**
@@ -141,8 +165,9 @@ async function ask(method, url) {
  * @param {number} status
  * @param {string} statusText
  * @param {string} body
+ * @param {string} token
  */
-function refusal(status, statusText, body) {
+function refusal(status, statusText, body, token) {
   let problem = { title: "", detail: "" };
   try {
     problem = { ...problem, ...JSON.parse(body) };
@@ -150,6 +175,6 @@ function refusal(status, statusText, body) {
     // Something between the page and Ferry answered.
   }
   const parts = [problem.title, problem.detail].filter((part) => typeof part === "string" && part !== "");
-  if (parts.length === 0) return new Refusal("odd", status, `${status} ${statusText}`.trim());
-  return new Refusal("told", status, parts.map((part) => (/[.!?]$/.test(part) ? part : `${part}.`)).join(" "));
+  if (parts.length === 0) return new Refusal("odd", status, `${status} ${statusText}`.trim(), token);
+  return new Refusal("told", status, parts.map((part) => (/[.!?]$/.test(part) ? part : `${part}.`)).join(" "), token);
 }

@@ -4,6 +4,7 @@
 import * as api from "./api.js";
 import { digest } from "./digest.js";
 import { text } from "./language.js";
+import * as session from "./session.js";
 import { View } from "./view.js";
 import * as words from "./words.js";
 
@@ -35,6 +36,10 @@ const page = 50;
 const pace = { moving: 400, waiting: 1000, resting: 4000, troubled: 2500 };
 
 const state = {
+  /** @type {"wanted" | "refused" | "trying" | null} how far the visitor is with showing a token; null if the gateway needs none, or takes it */
+  signIn: session.current() === "" ? null : "trying",
+  /** Whether the gateway knows the visitor by a token. */
+  signedIn: false,
   /** @type {Send[]} in the order in which they were chosen */
   sends: [],
   /** @type {Upload[]} newest first */
@@ -66,7 +71,7 @@ const hidden = new Map();
 /** Milliseconds in which the gateway notices that a sender was cut off, and forgets what it has. */
 const cutOff = 3000;
 
-const view = new View({ choose, cancelSend, resend, remove, retry, showMore });
+const view = new View({ choose, cancelSend, resend, remove, retry, saveReceipt, showMore, signIn, signOut });
 
 let rendering = 0;
 
@@ -93,6 +98,7 @@ function choose(files) {
 }
 
 function sendNext() {
+  if (state.signIn) return;
   let free = sendsAtOnce - state.sends.filter((s) => s.running).length;
   for (const send of state.sends) {
     if (free === 0) return;
@@ -117,6 +123,10 @@ async function run(send) {
     compare(upload, send.file);
   } catch (err) {
     if (send.running.signal.aborted) return;
+    if (isUnknown(err)) {
+      send.sent = 0; // it waits until the gateway knows the visitor
+      return;
+    }
     send.problem = inWords(err);
     view.say(text("wasNotSent", { name: send.file.name }), send.problem);
   } finally {
@@ -254,6 +264,7 @@ async function act(id, action) {
     await action();
     state.notes.delete(id);
   } catch (err) {
+    if (isUnknown(err)) return;
     const problem = inWords(err);
     state.notes.set(id, problem);
     view.say("", problem);
@@ -263,9 +274,70 @@ async function act(id, action) {
   changed();
 }
 
+/** @param {Upload} upload */
+async function saveReceipt(upload) {
+  await act(upload.id, async () => view.save(await api.receiptFile(upload)));
+}
+
 function showMore() {
   state.wanted += page;
   look();
+}
+
+// Who the visitor is.
+
+/** @param {string} token */
+function signIn(token) {
+  session.keep(token);
+  state.signIn = "trying";
+  look();
+  changed();
+}
+
+function signOut() {
+  for (const send of state.sends) send.running?.abort();
+  state.sends = [];
+  forgetVisitor();
+  state.signIn = "wanted";
+  view.say(text("signedOut"));
+  look(); // a gateway may need no token
+}
+
+/** The gateway has answered, and so lets the visitor in. */
+function letIn() {
+  if (state.signIn && session.current() !== "") view.say(text("signedIn"));
+  state.signIn = null;
+  state.signedIn = session.current() !== "";
+  sendNext();
+}
+
+/**
+ * Whether a request failed because the gateway does not know the visitor. If
+ * so, the page asks for a token, unless it has another one by now.
+ * @param {unknown} err
+ */
+function isUnknown(err) {
+  if (!(err instanceof api.Refusal) || err.status !== 401) return false;
+  if (err.token !== session.current()) return true;
+  const problem = err.token === "" ? null : "refused";
+  forgetVisitor();
+  state.signIn = problem ?? "wanted";
+  if (problem) view.say(text("tokenRefused"));
+  changed();
+  return true;
+}
+
+/** Nothing of what one visitor sees is left for the next one. */
+function forgetVisitor() {
+  session.keep("");
+  state.signedIn = false;
+  state.loaded = false;
+  state.more = false;
+  state.wanted = page;
+  state.trouble = null;
+  state.uploads = [];
+  for (const known of [state.notes, state.compared, state.rows, learned, hidden]) known.clear();
+  for (const send of state.sends) send.id = "";
 }
 
 /**
@@ -295,11 +367,14 @@ function look() {
   looking = true;
   refresh().finally(() => {
     looking = false;
-    timer = setTimeout(look, again ? 100 : interval());
+    // Until there is a token, the answer stays the same.
+    if (again || !isOut()) timer = setTimeout(look, again ? 100 : interval());
     again = false;
     changed();
   });
 }
+
+const isOut = () => state.signIn === "wanted" || state.signIn === "refused";
 
 async function refresh() {
   const started = performance.now();
@@ -316,7 +391,9 @@ async function refresh() {
     }
     state.more = more;
     state.trouble = null;
+    letIn();
   } catch (err) {
+    if (isUnknown(err)) return;
     const problem = inWords(err);
     if (state.trouble?.text !== problem.text) view.say("", problem);
     state.trouble = problem;

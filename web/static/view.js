@@ -3,6 +3,7 @@
 // details stay where they are. Names and messages only ever become text.
 
 import { address, receipt } from "./api.js";
+import * as session from "./session.js";
 import { exact, isolate, size, text, translateDocument } from "./language.js";
 import * as words from "./words.js";
 
@@ -21,7 +22,10 @@ import * as words from "./words.js";
  * @property {(send: Send) => void} resend
  * @property {(id: string) => void} remove
  * @property {(id: string) => void} retry
+ * @property {(upload: Upload) => void} saveReceipt
  * @property {() => void} showMore
+ * @property {(token: string) => void} signIn
+ * @property {() => void} signOut
  */
 
 /**
@@ -34,6 +38,7 @@ import * as words from "./words.js";
  * @property {string[]} facts
  * @property {string} exact when that was, or ""
  * @property {string} receipt its address, or ""
+ * @property {() => void} saveReceipt
  * @property {Cause | null} reason
  * @property {[number, number] | null} received of how much, or null
  * @property {[number, number] | null} delivered of how much, or null
@@ -132,6 +137,12 @@ class Row {
     this.remove = find(copy, ".remove", HTMLButtonElement);
     /** @type {Item | undefined} */
     this.item = undefined;
+    this.receipt.addEventListener("click", (event) => {
+      // A link shows no token.
+      if (session.current() === "") return;
+      event.preventDefault();
+      this.item?.saveReceipt();
+    });
     this.retry.addEventListener("click", () => this.item?.retry());
     this.remove.addEventListener("click", () => this.item?.remove());
     this.details.addEventListener("toggle", () => this.#renderDetails());
@@ -205,19 +216,30 @@ export class View {
   #template = find(document, "#row", HTMLTemplateElement);
   #list = element("#rows");
   #said = element("#said");
+  #curl = "";
   #actions;
 
   /** @param {Actions} actions */
   constructor(actions) {
     this.#actions = actions;
     translateDocument();
-    const curl = `curl -F file=@FILE ${address}`;
-    element("#curl").textContent = curl;
     element("#drop-hint").hidden = false;
-    element("#uploads").hidden = false;
     element("#more").addEventListener("click", actions.showMore);
     this.#listenForFiles();
-    this.#listenForCopy(curl);
+    this.#listenForCopy();
+    this.#listenForSignIn();
+  }
+
+  /**
+   * Has the browser keep a file.
+   * @param {File} file
+   */
+  save(file) {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(file);
+    link.download = file.name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
   }
 
   /**
@@ -249,6 +271,7 @@ export class View {
         return send ? this.#sendItem(send) : this.#uploadItem(u, state, now);
       }),
     ];
+    this.#renderSignIn(state);
     this.#renderRows(items);
     setText(element("#summary"), words.summary(state.sends, state.uploads));
     setCause(element("#trouble"), state.trouble);
@@ -295,6 +318,7 @@ export class View {
       facts: send.hopeless ? [] : [send.running ? text("sizeOf", { size: size(sent), total }) : total],
       exact: "",
       receipt: "",
+      saveReceipt: () => {},
       reason: problem,
       received: problem ? null : [sent, Math.max(file.size, 1)],
       delivered: problem ? null : [0, 1],
@@ -326,6 +350,7 @@ export class View {
       facts: words.facts(upload, now),
       exact: moving ? "" : exact(upload.delivered_at ?? upload.updated_at),
       receipt: receipt(upload),
+      saveReceipt: () => this.#actions.saveReceipt(upload),
       reason: state.notes.get(upload.id) ?? difference ?? words.reason(upload),
       received: !moving ? null : received ? [upload.size === null ? 0 : bytes, upload.size ?? 1] : [1, 1],
       delivered: !moving ? null : received ? [0, 1] : [bytes, total_bytes],
@@ -368,14 +393,46 @@ export class View {
     });
   }
 
-  /** @param {string} curl */
-  #listenForCopy(curl) {
+  /** @param {State} state */
+  #renderSignIn({ signIn, signedIn, sends, trouble }) {
+    const section = element("#sign-in");
+    const focus = document.activeElement;
+    const opens = section.hidden && signIn !== null && signIn !== "trying";
+    const closes = !section.hidden && signIn === null;
+    if (signIn !== "trying") section.hidden = signIn === null;
+    element("#form").hidden = signIn !== null;
+    element("#uploads").hidden = signIn !== null && sends.length === 0 && trouble === null;
+    element("#sign-out").hidden = !signedIn;
+    const refused = signIn === "refused";
+    const input = find(section, "#token", HTMLInputElement);
+    setText(element("#token-trouble"), refused ? text("tokenRefused") : "");
+    element("#token-trouble").hidden = !refused;
+    input.ariaInvalid = refused ? "true" : null;
+    setText(element("#curl"), this.#curl = `curl ${signedIn ? '-H "Authorization: Bearer TOKEN" ' : ""}-F file=@FILE ${address}`);
+    // Whoever was about to do something goes on from here.
+    if (opens && (focus === document.body || !focus?.checkVisibility())) input.focus();
+    if (closes && section.contains(focus)) element("#files").focus();
+  }
+
+  #listenForSignIn() {
+    const input = find(document, "#token", HTMLInputElement);
+    find(document, "#sign-in-form", HTMLFormElement).addEventListener("submit", (event) => {
+      event.preventDefault();
+      const token = input.value.trim();
+      if (token === "") return;
+      input.value = "";
+      this.#actions.signIn(token);
+    });
+    element("#sign-out").addEventListener("click", this.#actions.signOut);
+  }
+
+  #listenForCopy() {
     const button = element("#copy");
     setName(button, text("copyCommand"));
     button.hidden = !navigator.clipboard;
     button.addEventListener("click", async () => {
       try {
-        await navigator.clipboard.writeText(curl);
+        await navigator.clipboard.writeText(this.#curl);
         this.say(text("commandCopied"));
         setText(button, text("copied"));
         setTimeout(() => setText(button, text("copy")), 1500);

@@ -14,7 +14,7 @@ const npm = createRequire(new URL("../../../tools/npm/package.json", import.meta
 const { chromium } = npm("playwright-core");
 const axeSource = await readFile(npm.resolve("axe-core/axe.min.js"), "utf8");
 
-const scenarios = { journey, large, keyboard, states, troubled, many, scriptless, languages, pseudo };
+const scenarios = { journey, large, keyboard, states, troubled, many, scriptless, languages, pseudo, tokens };
 const [name, parameters] = process.argv.slice(2);
 const given = JSON.parse(parameters);
 
@@ -447,7 +447,7 @@ async function table(language) {
 /** In a language that brackets its words, and what Intl writes, no letter is outside of brackets. */
 async function pseudo() {
   const accented = { a: "á", e: "é", i: "í", o: "ó", u: "ú", A: "Á", E: "É", I: "Í", O: "Ó", U: "Ú" };
-  const strange = (text) => `⟦${text.replace(/\{\w+\}|[aeiou]/gi, (s) => accented[s] ?? s).replace("{link}", "⟧{link}⟦")}⟧`;
+  const strange = (text) => `⟦${text.replace(/\{\w+\}|[aeiou]/gi, (s) => accented[s] ?? s).replace(/\{(link|command)\}/, "⟧{$1}⟦")}⟧`;
   const words = Object.fromEntries(Object.entries(await table("en")).map(([key, entry]) => [
     key, typeof entry === "string" ? strange(entry) : Object.fromEntries(Object.entries(entry).map(([form, text]) => [form, strange(text)])),
   ]));
@@ -525,4 +525,54 @@ async function scriptless() {
   await page.getByRole("link", { name: "read it as JSON" }).click();
   await page.getByText('"name":"scriptless.txt"').waitFor();
   await context.close();
+}
+
+/** A gateway that wants a token gets one, and keeps the visitor's uploads from the next one. */
+async function tokens() {
+  const { page, close } = await open({ refused: ["GET /uploads 401", "GET /uploads 401", "GET /uploads 401"] });
+  const field = page.getByLabel("Token", { exact: true });
+  await field.waitFor();
+  await page.waitForFunction(() => document.activeElement?.id === "token");
+  assert.ok(await page.locator("#form").isHidden(), "nothing can be sent yet");
+  assert.ok(await page.locator("#uploads").isHidden());
+  await accessible(page);
+  await narrow(page);
+  if (given.pictures) await page.screenshot({ path: join(given.pictures, "sign-in.png") });
+
+  // What is dropped before waits.
+  await drop(page, [{ name: "early.txt", bytes: Buffer.from("early\n") }]);
+  await stands(page, "early.txt", "Next");
+
+  await page.keyboard.type("wrong");
+  await page.keyboard.press("Enter");
+  await page.getByText("The gateway does not take that token").first().waitFor();
+  assert.equal(await field.getAttribute("aria-invalid"), "true");
+  await heard(page, "The gateway does not take that token");
+  await accessible(page);
+  await field.fill(` ${given.token} `);
+  await page.keyboard.press("Enter");
+  await stands(page, "early.txt", "Delivered");
+  await heard(page, "You are signed in.");
+  assert.equal(await focused(page), "Choose files");
+  assert.ok(await field.isHidden());
+  assert.match(await page.locator("#curl").innerText(), /^curl -H "Authorization: Bearer TOKEN" -F/);
+  await accessible(page);
+
+  const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("link", { name: "Receipt of early.txt" }).click()]);
+  assert.ok((await readFile(await download.path())).length > 0);
+
+  // The tab keeps the token, and no other has it.
+  await page.reload();
+  await stands(page, "early.txt", "Delivered");
+  assert.ok(!(await page.evaluate(() => JSON.stringify([localStorage, document.cookie]))).includes(given.token));
+  const other = await page.context().newPage();
+  await other.goto(given.base);
+  await other.getByLabel("Token", { exact: true }).waitFor();
+  await other.close();
+
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await field.waitFor();
+  assert.equal(await page.locator(".row").count(), 0, "rows left for the next visitor");
+  assert.equal(await page.evaluate(() => sessionStorage.length), 0);
+  await close();
 }
