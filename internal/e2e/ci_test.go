@@ -118,11 +118,12 @@ func TestCIRecipes(t *testing.T) {
 		if !seen[heading] {
 			t.Errorf("docs/ci.md has no recipe for %s", heading)
 		}
-		query := "/uploads?state=delivered"
+		var query strings.Builder
+		query.WriteString("/uploads?state=delivered")
 		for _, l := range ci.labels {
-			query += "&label=" + strings.NewReplacer("=", "%3D", "/", "%2F", ":", "%3A").Replace(l)
+			query.WriteString("&label=" + strings.NewReplacer("=", "%3D", "/", "%2F", ":", "%3A").Replace(l))
 		}
-		if got := listAs(t, p.http+query, strings.TrimSpace(reads.stdout)); len(got) != 2 {
+		if got := listAs(t, p.http+query.String(), strings.TrimSpace(reads.stdout)); len(got) != 2 {
 			t.Errorf("%s: %d uploads have the labels %q, want the two files once", heading, len(got), ci.labels)
 		}
 	}
