@@ -168,7 +168,7 @@ func (a *httpAPI) permit(ctx context.Context, r *http.Request, c *caller) error 
 		return nil
 	case safe && one && c.may(ScopeUpload):
 		return a.door.owned(ctx, id, c)
-	case safe && r.URL.Path == "/uploads" && c.may(ScopeUpload): // its own
+	case safe && (r.URL.Path == "/uploads" || r.URL.Path == eventsPath) && c.may(ScopeUpload): // its own
 		return nil
 	case safe:
 		return forbidden(ScopeRead)

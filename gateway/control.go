@@ -29,6 +29,9 @@ func (g *Gateway) cancel(ctx context.Context, id ulid.ULID) (Upload, error) {
 func (g *Gateway) hold(ctx context.Context, id ulid.ULID) (Upload, error) {
 	return g.postpone(ctx, id, func(ctx context.Context, tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, "update jobs set due_at = $1, held = 1, network = 0 where upload = $2", int64(heldUntil), id)
+		if err == nil {
+			_, err = tx.ExecContext(ctx, "update uploads set changed = "+nextChange+" where id = $1", id)
+		}
 		return err
 	})
 }
@@ -45,7 +48,7 @@ func (g *Gateway) release(ctx context.Context, id ulid.ULID) (Upload, error) {
 		if n, err := res.RowsAffected(); err != nil || n == 0 {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, "update uploads set state = 'queued', updated_at = $1 where id = $2", now, id)
+		_, err = tx.ExecContext(ctx, "update uploads set state = 'queued', updated_at = $1, changed = "+nextChange+" where id = $2", now, id)
 		return err
 	})
 	if err == nil {

@@ -360,7 +360,7 @@ func (g *Gateway) record(ctx context.Context, tx *sql.Tx, d *delivery, o outcome
 	} else if err := d.giveUp(ctx, tx, now.Add(o.delay), o.failures, o.network); err != nil {
 		return err
 	}
-	const columns = `update uploads set state = $1, error = $2, packets = max(packets, $3), updated_at = $4, `
+	const columns = `update uploads set state = $1, error = $2, packets = max(packets, $3), updated_at = $4, changed = ` + nextChange + `, `
 	if o.kind == delivered {
 		key, err := keepReceipt(ctx, tx, receipt)
 		if err != nil {

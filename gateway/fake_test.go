@@ -190,6 +190,18 @@ func (c *fakeCore) answered(context.Context, *keyed) (bool, error) { return fals
 
 func (c *fakeCore) delivered(context.Context, *keyed, []Upload) error { return nil }
 
+func (c *fakeCore) changedAfter(context.Context, int64, int) ([]change, error) {
+	return nil, c.fails("changedAfter")
+}
+
+func (c *fakeCore) lastChange(context.Context, int64) (int64, bool, error) {
+	return 0, false, c.fails("lastChange")
+}
+
+func (c *fakeCore) active(context.Context) ([]Upload, error) { return nil, nil }
+
+func (c *fakeCore) nextChanges() (changed, stopped <-chan struct{}) { return nil, nil }
+
 func (c *fakeCore) ready(context.Context) error { return c.fails("ready") }
 
 func (c *fakeCore) receive(ctx context.Context) receiver {

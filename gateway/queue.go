@@ -44,6 +44,7 @@ type claim struct {
 	failures  int   // in a row, before this one
 	cancelled bool  // somebody asked for that before it was claimed
 	body      string
+	sender    sql.Null[string] // the name of the token that it was sent with
 	offer     proto.Offer
 }
 
@@ -70,9 +71,9 @@ func claimDue(ctx context.Context, tx *sql.Tx, now time.Time) (c claim, next tim
 
 		mode, modified sql.Null[int64]
 	)
-	if err := tx.QueryRowContext(ctx, `update uploads set state = 'delivering', attempts = $1, updated_at = $2 where id = $3
-		returning name, size, sha256, cksum, body, mode, modified`, c.fence, now.UnixMicro(), c.id).
-		Scan(&name, &sum.Size, &sha, &sum.Cksum, &c.body, &mode, &modified); err != nil {
+	if err := tx.QueryRowContext(ctx, `update uploads set state = 'delivering', attempts = $1, updated_at = $2, changed = `+nextChange+` where id = $3
+		returning name, size, sha256, cksum, body, mode, modified, token`, c.fence, now.UnixMicro(), c.id).
+		Scan(&name, &sum.Size, &sha, &sum.Cksum, &c.body, &mode, &modified, &c.sender); err != nil {
 		return claim{}, time.Time{}, fmt.Errorf("claim: %w", err)
 	}
 	copy(sum.SHA256[:], sha)
@@ -122,12 +123,14 @@ func held(res sql.Result, err error) error {
 }
 
 const unparkJob = `update jobs set parked = 0
-	where upload = (select upload from jobs where name = $1 order by upload limit 1) and parked = 1`
+	where upload = (select upload from jobs where name = $1 order by upload limit 1)
+		and parked = 1 and not exists (select 1 from jobs where name = $2 and parked = 0)`
 
 // unpark lets the oldest job of a name be claimed, after the one before it is
-// gone. It is due since it was recorded, and so has not lost its place.
+// gone; if another one may be claimed still, which can be younger than one that was
+// retried, it does nothing. It is due since it was recorded, and so has not lost its place.
 func unpark(ctx context.Context, tx *sql.Tx, name string) error {
-	_, err := tx.ExecContext(ctx, unparkJob, name)
+	_, err := tx.ExecContext(ctx, unparkJob, name, name)
 	if err != nil {
 		return fmt.Errorf("let the next of its name go: %w", err)
 	}

@@ -127,7 +127,7 @@ func (g *Gateway) cancelIdle(ctx context.Context, tx *sql.Tx, u Upload) error {
 	if u.Attempts.Count > 0 && known && !f.confirmed && fmt.Sprintf("%x", f.sha256) == *u.SHA256 {
 		note = mayBeStored
 	}
-	_, err = tx.ExecContext(ctx, `update uploads set state = 'cancelled', updated_at = $1, last_error = coalesce($2, last_error) where id = $3`,
+	_, err = tx.ExecContext(ctx, `update uploads set state = 'cancelled', updated_at = $1, changed = `+nextChange+`, last_error = coalesce($2, last_error) where id = $3`,
 		now.UnixMicro(), orNull(note), u.ID)
 	return err
 }
@@ -139,11 +139,14 @@ func forget(ctx context.Context, tx *sql.Tx, id ulid.ULID) (file bool, err error
 	}
 	var body string
 	var receipt []byte
-	var labels sql.Null[string]
-	if err := tx.QueryRowContext(ctx, "delete from uploads where id = $1 returning body, receipt, labels", id).Scan(&body, &receipt, &labels); err != nil {
+	var labels, token sql.Null[string]
+	if err := tx.QueryRowContext(ctx, "delete from uploads where id = $1 returning body, receipt, labels, token", id).Scan(&body, &receipt, &labels, &token); err != nil {
 		return false, fmt.Errorf("forget upload: %w", err)
 	}
 	if err := dropLabels(ctx, tx, id, labels); err != nil {
+		return false, err
+	}
+	if err := noteForgotten(ctx, tx, id, token); err != nil {
 		return false, err
 	}
 	return body == bodyFile, dropReceipt(ctx, tx, receipt)
@@ -197,7 +200,7 @@ func (g *Gateway) retryIn(ctx context.Context, tx *sql.Tx, id ulid.ULID) (Upload
 	if err != nil {
 		return Upload{}, err
 	}
-	if _, err := tx.ExecContext(ctx, "update uploads set state = 'queued', error = null, updated_at = $1 where id = $2", now.UnixMicro(), id); err != nil {
+	if _, err := tx.ExecContext(ctx, "update uploads set state = 'queued', error = null, updated_at = $1, changed = "+nextChange+" where id = $2", now.UnixMicro(), id); err != nil {
 		return Upload{}, err
 	}
 	return g.load(ctx, tx, id)

@@ -198,6 +198,22 @@ func TestCancelIsRemembered(t *testing.T) {
 	}
 }
 
+// TestCancelBesideRetried: an older upload of the name that was retried waits behind
+// the one that is first, also when a third is cancelled.
+func TestCancelBesideRetried(t *testing.T) {
+	g := openCore(t, t.TempDir(), newRemote())
+	retried := g.take("f", "1")
+	g.cancel(retried.ID)
+	first, third := g.take("f", "1"), g.take("f", "1")
+	if _, err := g.retry(t.Context(), retried.ID); err != nil {
+		t.Fatal(err)
+	}
+	g.cancel(third.ID)
+	g.deliverAll()
+	g.await(first.ID, StateDelivered)
+	g.await(retried.ID, StateDelivered)
+}
+
 // TestRetry tries it in every state.
 func TestRetry(t *testing.T) {
 	r := newRemote()
@@ -306,7 +322,7 @@ func TestPlans(t *testing.T) {
 		"claim":    {claimJob, []any{1, 2}, "jobs_due"},
 		"next due": {nextDue, []any{1}, "jobs_due"},
 		"pull":     {pullJobs, []any{1, 2, 3}, "jobs_due"},
-		"unpark":   {unparkJob, []any{1, "f"}, "jobs_by_name"},
+		"unpark":   {unparkJob, []any{"f", "f"}, "jobs_by_name"},
 		"one":      {selectOne, []any{id}, "PRIMARY KEY"},
 	}
 	for name, c := range cases {

@@ -51,7 +51,12 @@ func TestWhereBodiesAre(t *testing.T) {
 				if *u.SHA256 != hex.EncodeToString(sum[:]) || *u.Size != int64(size) || u.State != StateQueued || u.Name != "f" {
 					t.Errorf("upload %+v", u)
 				}
-				if d := cmp.Diff(u, g.see(u.ID)); d != "" {
+				got := g.see(u.ID)
+				if got.Change == 0 {
+					t.Error("that it came has no number")
+				}
+				if got.Change = 0; cmp.Diff(u, got) != "" {
+					d := cmp.Diff(u, got)
 					t.Errorf("commit and get differ:\n%s", d)
 				}
 				var inDatabase []byte

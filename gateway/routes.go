@@ -40,6 +40,10 @@ type uploads interface {
 	known(ctx context.Context, name proto.FileName, sum [32]byte) (Upload, bool, error)
 	answered(ctx context.Context, k *keyed) (bool, error)
 	delivered(ctx context.Context, k *keyed, kept []Upload) error
+	changedAfter(ctx context.Context, after int64, limit int) ([]change, error)
+	lastChange(ctx context.Context, after int64) (last int64, missed bool, err error)
+	active(ctx context.Context) ([]Upload, error)
+	nextChanges() (changed, stopped <-chan struct{})
 	ready(ctx context.Context) error
 }
 
@@ -80,6 +84,7 @@ type httpAPI struct {
 	description static
 	problems    map[string]static // by the names of their kinds
 	running     *sync.Map         // the keys of requests that are being answered
+	streams     chan struct{}     // has a value for each request that is answered with events
 }
 
 // Handler is the HTTP half alone. It streams what it receives, keeps a deadline
@@ -102,7 +107,7 @@ func newHTTPAPI(core uploads, receive func(context.Context) receiver, limit int6
 	return &httpAPI{
 		core: core, receive: receive, limit: limit, names: names, log: slog.New(slog.DiscardHandler),
 		stall: stall, rate: minRate, leave: leaveTimeout, slots: make(chan struct{}, maxRequests),
-		static: staticFiles(), description: newStatic("openapi.yaml", api.OpenAPI), problems: newProblemPages(), running: &sync.Map{},
+		static: staticFiles(), description: newStatic("openapi.yaml", api.OpenAPI), problems: newProblemPages(), running: &sync.Map{}, streams: make(chan struct{}, maxStreams),
 	}
 }
 
@@ -126,6 +131,8 @@ func (a *httpAPI) routes() *chi.Mux {
 	m.Post("/uploads/{id}/release", a.serve(a.releaseUpload))
 	m.Post("/uploads/bulk", a.serve(a.bulkUploads))
 	a.get(m, "/uploads/{id}"+receiptPath, a.getReceipt)
+	a.get(m, "/uploads/{id}/events", a.getUploadEvents)
+	a.get(m, eventsPath, a.getEvents)
 	a.get(m, "/healthz", a.health)
 	a.get(m, "/readyz", a.readiness)
 	a.get(m, problemsIndex, a.getProblems)

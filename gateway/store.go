@@ -49,7 +49,7 @@ func openStore(ctx context.Context, data string) (*sqldb.DB, error) {
 }
 
 const selectUploads = `select u.id, u.name, u.size, u.sha256, u.cksum, u.state, u.attempts, u.packets,
-	u.last_error, u.error, u.destination, u.created_at, u.updated_at, u.delivered_at, u.receipt is not null, u.labels, u.mode, u.modified, j.due_at, coalesce(j.held, 0)
+	u.last_error, u.error, u.destination, u.created_at, u.updated_at, u.delivered_at, u.receipt is not null, u.labels, u.mode, u.modified, j.due_at, coalesce(j.held, 0), u.changed
 	from uploads u left join jobs j on j.upload = u.id `
 
 const selectOne = selectUploads + "where u.id = $1"
@@ -87,7 +87,7 @@ func (g *Gateway) scan(row interface{ Scan(...any) error }) (Upload, error) {
 		receipt            bool
 	)
 	if err := row.Scan(&u.ID, &u.Name, &size, &sum, &cksum, &u.State, &u.Attempts.Count, &packets,
-		&lastError, &failure, &destination, &created, &updated, &delivered, &receipt, &labels, &mode, &modified, &due, &u.Held); err != nil {
+		&lastError, &failure, &destination, &created, &updated, &delivered, &receipt, &labels, &mode, &modified, &due, &u.Held, &u.Change); err != nil {
 		return Upload{}, err
 	}
 	digits := hex.EncodeToString(sum)
@@ -158,8 +158,8 @@ func (g *Gateway) insert(ctx context.Context, tx *sql.Tx, in *incoming, once boo
 	}
 	mode, modified := in.from.described().row()
 	name := in.named().String()
-	res, err := tx.ExecContext(ctx, `insert into uploads (id, name, size, sha256, cksum, state, body, labels, token, mode, modified, created_at, updated_at)
-		select $1, $2, $3, $4, $5, 'queued', $6, $7, $8, $9, $10, $11, $12
+	res, err := tx.ExecContext(ctx, `insert into uploads (id, name, size, sha256, cksum, state, body, labels, token, mode, modified, created_at, updated_at, changed)
+		select $1, $2, $3, $4, $5, 'queued', $6, $7, $8, $9, $10, $11, $12, `+nextChange+`
 		where $13 or not exists (select 1 from jobs where name = $14)
 			and not exists (select 1 from uploads where name = $15 and destination = $16 and state = 'delivered')`,
 		in.id, name, in.sum.Size, in.sum.SHA256[:], in.sum.Cksum, body, labels, in.from.sender, mode, modified,

@@ -90,7 +90,7 @@ func (g *Gateway) bereave(ctx context.Context, tx *sql.Tx, id ulid.ULID) error {
 	if err := unpark(ctx, tx, u.Name); err != nil {
 		return err
 	}
-	_, err = tx.ExecContext(ctx, `update uploads set body = 'gone', updated_at = $1,
+	_, err = tx.ExecContext(ctx, `update uploads set body = 'gone', updated_at = $1, changed = `+nextChange+`,
 		state = case when state = 'cancelled' then state else 'failed' end,
 		error = case when state = 'cancelled' then error else $2 end where id = $3`, now.UnixMicro(), bytesGone, id)
 	return err

@@ -46,6 +46,8 @@ type Upload struct {
 	Error       *string      `json:"error"`   // why it failed, in words; null unless failed
 	// What whoever sent it said of it, with ?label=key=value.
 	Labels map[string]string `json:"labels"`
+
+	Change int64 `json:"-"` // the number of its last change; 0 while receiving
 }
 
 // address is where the API has it.

@@ -1,0 +1,131 @@
+package gateway
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/oklog/ulid/v2"
+)
+
+// Changes are followed by their numbers (docs/decisions/0008): whoever knows the
+// number of the last one that it has seen asks for the uploads whose last change has
+// a greater one. Nothing is kept for those who listen, so that nobody's slowness
+// costs anything, and a restart changes nothing.
+
+// nextChange is the number of a change in SQL. There is one writer, so that numbers
+// become visible in their order.
+const nextChange = `(select max((select coalesce(max(changed), 0) from uploads), (select coalesce(max(changed), 0) from forgotten)) + 1)`
+
+// maxForgotten bounds how many uploads are known to be forgotten.
+const maxForgotten = 10_000
+
+// noteForgotten records that an upload was forgotten.
+func noteForgotten(ctx context.Context, tx *sql.Tx, id ulid.ULID, token sql.Null[string]) error {
+	_, err := tx.ExecContext(ctx, `insert into forgotten (changed, upload, token) values (`+nextChange+`, $1, $2)`, id, token)
+	if err == nil {
+		_, err = tx.ExecContext(ctx, "delete from forgotten where changed <= (select changed from forgotten order by changed desc limit 1 offset $1)", maxForgotten)
+	}
+	if err != nil {
+		return fmt.Errorf("note what is forgotten: %w", err)
+	}
+	return nil
+}
+
+// A change is what an upload has become.
+type change struct {
+	number int64
+	id     ulid.ULID
+	upload *Upload // nil if it was forgotten
+}
+
+const (
+	selectChanged   = selectUploads + "where u.changed > $1 and ($2 or u.token = $3) order by u.changed limit $4"
+	selectForgotten = "select changed, upload from forgotten where changed > $1 and ($2 or token = $3) order by changed limit $4"
+)
+
+// changedAfter returns up to limit changes that follow a number, in their order:
+// of each upload that the caller may see the last one alone.
+func (g *Gateway) changedAfter(ctx context.Context, after int64, limit int) (all []change, err error) {
+	c := callerOf(ctx)
+	args := []any{after, c.may(ScopeRead), c.sender(), limit}
+	err = eachRow(ctx, g.db.Read(), selectChanged, args, func(rows *sql.Rows) error {
+		u, err := g.scan(rows)
+		if d := g.live.delivery(u.ID); d != nil {
+			d.show(&u)
+		}
+		all = append(all, change{u.Change, u.ID, &u})
+		return err
+	})
+	if err == nil {
+		err = eachRow(ctx, g.db.Read(), selectForgotten, args, func(rows *sql.Rows) error {
+			var f change
+			err := rows.Scan(&f.number, &f.id)
+			all = append(all, f)
+			return err
+		})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look for changes: %w", err)
+	}
+	slices.SortFunc(all, func(a, b change) int { return int(a.number - b.number) })
+	return all[:min(limit, len(all))], nil
+}
+
+func eachRow(ctx context.Context, q querier, statement string, args []any, each func(rows *sql.Rows) error) (err error) {
+	rows, err := q.QueryContext(ctx, statement, args...)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		if err := each(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// lastChange returns the number of the last change of all. missed reports whether
+// what followed a number can no longer be told: it is from another database, or
+// too long ago.
+func (g *Gateway) lastChange(ctx context.Context, after int64) (last int64, missed bool, err error) {
+	var oldest sql.Null[int64]
+	err = g.db.Read().QueryRowContext(ctx, "select "+nextChange+" - 1, (select changed from forgotten order by changed desc limit 1 offset $1)", maxForgotten-1).
+		Scan(&last, &oldest)
+	if err != nil {
+		return 0, false, fmt.Errorf("look for the last change: %w", err)
+	}
+	return last, after > last || oldest.Valid && after < oldest.V-1, nil
+}
+
+// active are the uploads that the caller may see and that come in or are being
+// delivered, as they stand.
+func (g *Gateway) active(ctx context.Context) (all []Upload, err error) {
+	c := callerOf(ctx)
+	incoming, running := g.live.all()
+	for _, in := range incoming {
+		if c.may(ScopeRead) || in.from.sender == c.sender() {
+			all = append(all, in.upload(g.cfg.To))
+		}
+	}
+	for id := range running {
+		u, err := g.get(ctx, id)
+		switch {
+		case errors.Is(err, errNotFound):
+		case err != nil:
+			return nil, err
+		case u.State == StateDelivering && (c.may(ScopeRead) || running[id].sender == c.sender()):
+			all = append(all, u)
+		}
+	}
+	return all, nil
+}
+
+// nextChanges returns a channel that is closed once anything changes, and one that
+// is when nobody shall listen any more.
+func (g *Gateway) nextChanges() (changed, stopped <-chan struct{}) {
+	return g.live.changes.any(), g.live.changes.stopped
+}
