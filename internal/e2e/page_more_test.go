@@ -1,8 +1,11 @@
 package e2e_test
 
 import (
+	"bytes"
 	"flag"
+	"fmt"
 	"net/http"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -19,6 +22,40 @@ func TestPageSignIn(t *testing.T) {
 	waitClosed(t, p.http)
 	browse(t, "tokens", p, map[string]any{"token": token, "pictures": *pagePictures})
 	wantStored(t, data, map[string][]byte{"early.txt": []byte("early\n")})
+}
+
+// TestPageFolders drops folders on the page, and pastes.
+func TestPageFolders(t *testing.T) {
+	t.Parallel()
+	data, dir := t.TempDir(), t.TempDir()
+	want := map[string][]byte{"pasted.txt": []byte("pasted\n")}
+	for i := range 300 {
+		name := fmt.Sprintf("tree/part %d/%03d.txt", i%7, i)
+		want[name] = []byte(name)
+		write(t, filepath.Join(dir, name), want[name])
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "void", "inner"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	browse(t, "folders", up(t, data), map[string]any{"dir": dir})
+	for name, content := range want {
+		got, err := os.ReadFile(filepath.Join(storedFolder(t, filepath.Join(data, "server")), name))
+		if err != nil {
+			t.Error(err)
+		} else if !bytes.Equal(got, content) {
+			t.Errorf("%s has %q, want %q", name, got, content)
+		}
+	}
+}
+
+// TestPageThousands chooses a folder with more files than can be shown.
+func TestPageThousands(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "many")
+	for i := range 5000 {
+		write(t, filepath.Join(dir, fmt.Sprintf("%04d.txt", i)), []byte("small\n"))
+	}
+	browse(t, "thousands", up(t, t.TempDir()), map[string]any{"dir": dir, "pictures": *pagePictures})
 }
 
 // waitClosed waits until a gateway lets nobody in without a token: one that runs

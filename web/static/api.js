@@ -102,13 +102,14 @@ export const receipt = (upload) => (upload.receipt === null ? "" : one(upload.id
  * Sends a file. It resolves once the gateway holds it durably; aborting signal
  * rejects with an AbortError.
  * @param {File} file
+ * @param {string} name
  * @param {AbortSignal} signal
  * @param {(sent: number) => void} onProgress
  * @returns {Promise<Upload>}
  */
-export async function send(file, signal, onProgress) {
+export async function send(file, name, signal, onProgress) {
   const url = new URL(uploads);
-  url.searchParams.set("name", file.name);
+  url.searchParams.set("name", name);
   // fetch does not tell how far the body of a request is.
   const request = new XMLHttpRequest();
   const token = session.current();

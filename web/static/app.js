@@ -13,6 +13,7 @@ import * as words from "./words.js";
  * @typedef {object} Send
  * @property {string} key of its row
  * @property {File} file
+ * @property {string} name that it is sent under
  * @property {number} sent bytes
  * @property {AbortController | null} running null while it waits for its turn, or has failed
  * @property {Cause | null} problem why it was not taken
@@ -71,7 +72,7 @@ const hidden = new Map();
 /** Milliseconds in which the gateway notices that a sender was cut off, and forgets what it has. */
 const cutOff = 3000;
 
-const view = new View({ choose, cancelSend, resend, remove, retry, saveReceipt, showMore, signIn, signOut });
+const view = new View({ choose, cancelSend, cancelWaiting, resend, remove, retry, saveReceipt, showMore, signIn, signOut });
 
 let rendering = 0;
 
@@ -87,11 +88,12 @@ function changed() {
 
 let sendsMade = 0;
 
-/** @param {{file: File, problem: Cause | null}[]} files with a problem if it is known already that one cannot be sent */
+/** @param {import("./choice.js").Chosen[]} files */
 function choose(files) {
-  for (const { file, problem } of files) {
-    state.sends.push({ key: `send-${++sendsMade}`, file, sent: 0, running: null, problem, hopeless: problem !== null, id: "" });
-    if (problem) view.say(text("wasNotSent", { name: file.name }), problem);
+  for (const { file, name, empty } of files) {
+    const problem = empty ? { text: text("folder"), theirs: false } : null;
+    state.sends.push({ key: `send-${++sendsMade}`, file, name, sent: 0, running: null, problem, hopeless: empty, id: "" });
+    if (problem) view.say(text("wasNotSent", { name }), problem);
   }
   sendNext();
   changed();
@@ -113,7 +115,7 @@ async function run(send) {
   send.running = new AbortController();
   look();
   try {
-    const upload = await api.send(send.file, send.running.signal, (sent) => {
+    const upload = await api.send(send.file, send.name, send.running.signal, (sent) => {
       send.sent = sent;
       changed();
     });
@@ -128,7 +130,7 @@ async function run(send) {
       return;
     }
     send.problem = inWords(err);
-    view.say(text("wasNotSent", { name: send.file.name }), send.problem);
+    view.say(text("wasNotSent", { name: send.name }), send.problem);
   } finally {
     send.running = null;
     sendNext();
@@ -173,12 +175,20 @@ function drop(send) {
 
 /** @param {Send} send */
 function cancelSend(send) {
-  if (!send.problem) view.say(text("isCancelled", { name: send.file.name }));
+  if (!send.problem) view.say(text("isCancelled", { name: send.name }));
   // Not for ever: it may have been complete already.
   if (send.id !== "") hidden.set(send.id, performance.now() + cutOff);
   send.running?.abort();
   drop(send);
   merge(state.uploads);
+}
+
+/** Cancels what has not begun. */
+function cancelWaiting() {
+  const begun = state.sends.filter((s) => s.running || s.problem);
+  view.say(text("areCancelled", { n: state.sends.length - begun.length }));
+  state.sends = begun;
+  changed();
 }
 
 /** @param {Send} send */
@@ -202,13 +212,15 @@ function merge(uploads) {
   const newest = state.uploads[0]?.id ?? "";
   const now = performance.now();
   state.uploads = uploads.filter((u) => !(now < (hidden.get(u.id) ?? 0))).sort((a, b) => (a.id < b.id ? 1 : -1));
+  const news = [];
   for (const upload of state.uploads) {
     const was = before.get(upload.id);
     if (was?.state === upload.state) continue;
     state.notes.delete(upload.id);
     // What was there before the page was opened is no news, nor what "Show more" shows.
-    if (state.loaded && (was || upload.id > newest)) view.say(words.news(upload), words.reason(upload));
+    if (state.loaded && (was || upload.id > newest)) news.push(upload);
   }
+  tell(news);
   // Oldest first: this is the order in which they were sent.
   for (const upload of state.uploads.toReversed()) {
     if (upload.state === "receiving" && !state.rows.has(upload.id)) recognise(upload);
@@ -220,6 +232,30 @@ function merge(uploads) {
   changed();
 }
 
+let untold = 0;
+
+/**
+ * Tells those who cannot see the page what uploads have come to: of many that
+ * are delivered, how many, and that every few seconds.
+ * @param {Upload[]} uploads
+ */
+function tell(uploads) {
+  const delivered = uploads.filter((u) => u.state === "delivered");
+  const many = delivered.length > 3;
+  if (many) {
+    if (untold === 0) setTimeout(tellDelivered, 5000);
+    untold += delivered.length;
+  }
+  for (const upload of uploads) {
+    if (!many || upload.state !== "delivered") view.say(words.news(upload), words.reason(upload));
+  }
+}
+
+function tellDelivered() {
+  view.say(text("areDelivered", { n: untold }));
+  untold = 0;
+}
+
 /**
  * Finds the send that an upload being received is the other end of, so that
  * they are not shown as two. Should it pick the wrong one of two that look the
@@ -227,7 +263,7 @@ function merge(uploads) {
  * @param {Upload} upload
  */
 function recognise(upload) {
-  const send = state.sends.find((s) => s.running && s.id === "" && s.file.name === upload.name && s.file.size === upload.size);
+  const send = state.sends.find((s) => s.running && s.id === "" && s.name === upload.name && s.file.size === upload.size);
   if (send) adopt(send, upload.id);
 }
 

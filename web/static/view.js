@@ -3,6 +3,7 @@
 // details stay where they are. Names and messages only ever become text.
 
 import { address, receipt } from "./api.js";
+import { chosen, dropped } from "./choice.js";
 import * as session from "./session.js";
 import { exact, isolate, size, text, translateDocument } from "./language.js";
 import * as words from "./words.js";
@@ -17,8 +18,9 @@ import * as words from "./words.js";
 
 /**
  * @typedef {object} Actions
- * @property {(files: {file: File, problem: Cause | null}[]) => void} choose
+ * @property {(files: import("./choice.js").Chosen[]) => void} choose
  * @property {(send: Send) => void} cancelSend
+ * @property {() => void} cancelWaiting
  * @property {(send: Send) => void} resend
  * @property {(id: string) => void} remove
  * @property {(id: string) => void} retry
@@ -56,6 +58,9 @@ const icons = {
   failed: "M8 2.8v6.4M8 12.4v.6",
   cancelled: "M4 4l8 8M12 4l-8 8",
 };
+
+/** How many of the files that have not begun have a row: the next ones. */
+const nextAtMost = 5;
 
 /** How many announcements stay, for screen readers that read late. */
 const saidAtMost = 5;
@@ -225,6 +230,7 @@ export class View {
     translateDocument();
     element("#drop-hint").hidden = false;
     element("#more").addEventListener("click", actions.showMore);
+    element("#cancel-waiting").addEventListener("click", actions.cancelWaiting);
     this.#listenForFiles();
     this.#listenForCopy();
     this.#listenForSignIn();
@@ -263,9 +269,14 @@ export class View {
    */
   render(state, now) {
     const adopted = new Set(state.sends.map((s) => s.id));
+    const waiting = state.sends.filter((s) => !s.running && !s.problem);
+    const shown = new Set(waiting.slice(0, nextAtMost));
+    const others = waiting.length - shown.size;
+    setText(element("#others"), text("others", { n: others }));
+    this.#renderOthers(others > 0);
     const items = [
       // The newest on top, as below.
-      ...state.sends.filter((s) => s.id === "").reverse().map((s) => this.#sendItem(s)),
+      ...state.sends.filter((s) => s.id === "" && (s.running || s.problem || shown.has(s))).reverse().map((s) => this.#sendItem(s)),
       ...state.uploads.map((u) => {
         const send = adopted.has(u.id) && state.sends.find((s) => s.id === u.id);
         return send ? this.#sendItem(send) : this.#uploadItem(u, state, now);
@@ -312,7 +323,7 @@ export class View {
     const sent = Math.min(send.sent, file.size);
     return {
       key: send.key,
-      name: file.name,
+      name: send.name,
       tone: problem ? "failed" : send.running ? "moving" : "waiting",
       state: text(problem ? "notSent" : send.running ? "receiving" : "next"),
       facts: send.hopeless ? [] : [send.running ? text("sizeOf", { size: size(sent), total }) : total],
@@ -363,17 +374,17 @@ export class View {
   }
 
   #listenForFiles() {
-    const input = find(document, "#files", HTMLInputElement);
     find(document, "#form", HTMLFormElement).addEventListener("submit", (event) => event.preventDefault());
-    input.addEventListener("change", () => {
-      this.#actions.choose(Array.from(input.files ?? [], (file) => ({ file, problem: null })));
-      input.value = ""; // the same file may be chosen again
-    });
-    input.addEventListener("keydown", (event) => {
-      // Some browsers open the choice with the space bar alone; it looks like a button.
-      if (event.key !== "Enter") return;
+    this.#listenForChoice(find(document, "#files", HTMLInputElement));
+    const folder = find(document, "#folder", HTMLInputElement);
+    this.#listenForChoice(folder);
+    element("#choose-folder").hidden = !("webkitdirectory" in folder) || matchMedia("(pointer: coarse)").matches;
+    element("#choose-folder").addEventListener("click", () => folder.click());
+    window.addEventListener("paste", (event) => {
+      const files = event.clipboardData?.files ?? [];
+      if (files.length === 0) return;
       event.preventDefault();
-      input.click();
+      this.#actions.choose(chosen(files));
     });
     const hover = (/** @type {boolean} */ on) => document.body.classList.toggle("hover", on);
     window.addEventListener("dragover", (event) => {
@@ -389,8 +400,29 @@ export class View {
       hover(false);
       if (!event.dataTransfer?.types.includes("Files")) return;
       event.preventDefault();
-      this.#actions.choose(droppedFiles(event.dataTransfer));
+      void dropped(event.dataTransfer, this.#actions.choose);
     });
+  }
+
+  /** @param {HTMLInputElement} input */
+  #listenForChoice(input) {
+    input.addEventListener("change", () => {
+      this.#actions.choose(chosen(input.files ?? []));
+      input.value = ""; // the same file may be chosen again
+    });
+    input.addEventListener("keydown", (event) => {
+      // Some browsers open the choice with the space bar alone; it looks like a button.
+      if (event.key !== "Enter") return;
+      event.preventDefault();
+      input.click();
+    });
+  }
+
+  /** @param {boolean} some whether there are others */
+  #renderOthers(some) {
+    const line = element("#others-line");
+    if (!some && line.contains(document.activeElement)) element("#uploads-title").focus();
+    line.hidden = !some;
   }
 
   /** @param {State} state */
@@ -442,21 +474,6 @@ export class View {
       }
     });
   }
-}
-
-/**
- * @param {DataTransfer} transfer
- * @returns {{file: File, problem: Cause | null}[]}
- */
-function droppedFiles(transfer) {
-  const files = [];
-  for (const item of transfer.items) {
-    const file = item.getAsFile();
-    if (!file) continue;
-    const folder = item.webkitGetAsEntry()?.isDirectory;
-    files.push({ file, problem: folder ? { text: text("folder"), theirs: false } : null });
-  }
-  return files;
 }
 
 /** @param {Upload} upload */

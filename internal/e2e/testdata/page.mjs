@@ -14,7 +14,7 @@ const npm = createRequire(new URL("../../../tools/npm/package.json", import.meta
 const { chromium } = npm("playwright-core");
 const axeSource = await readFile(npm.resolve("axe-core/axe.min.js"), "utf8");
 
-const scenarios = { journey, large, keyboard, states, troubled, many, scriptless, languages, pseudo, tokens };
+const scenarios = { journey, large, keyboard, states, troubled, many, scriptless, languages, pseudo, tokens, folders, thousands };
 const [name, parameters] = process.argv.slice(2);
 const given = JSON.parse(parameters);
 
@@ -206,7 +206,7 @@ async function keyboard() {
     assert.equal(await focused(page), "Choose files", "focus stays when rows come");
   }
 
-  await tabTo(page, "Details of two.txt", 3);
+  await tabTo(page, "Details of two.txt", 4);
   await page.keyboard.press("Enter");
   await row(page, "two.txt").getByText("SHA-256").waitFor();
   await tabTo(page, "Remove two.txt", 2);
@@ -574,5 +574,63 @@ async function tokens() {
   await field.waitFor();
   assert.equal(await page.locator(".row").count(), 0, "rows left for the next visitor");
   assert.equal(await page.evaluate(() => sessionStorage.length), 0);
+  await close();
+}
+
+/** A folder is dropped, with its tree; one without files says so. */
+async function folders() {
+  const { page, close } = await open();
+  await page.getByText("Nothing has been sent yet").waitFor();
+  const devtools = await page.context().newCDPSession(page);
+  const data = { items: [], files: [join(given.dir, "tree"), join(given.dir, "void")], dragOperationsMask: 1 };
+  for (const type of ["dragEnter", "dragOver", "drop"]) await devtools.send("Input.dispatchDragEvent", { type, x: 300, y: 300, data });
+  await stands(page, "void", "Not sent");
+  await row(page, "void").getByText("There is no file in this folder").waitFor();
+  await accessible(page);
+  await row(page, "void").getByRole("button", { name: "Remove void" }).click();
+  await page.waitForFunction(async () => {
+    const listed = await (await fetch("uploads?state=delivered&limit=500")).json();
+    return listed.uploads.length === 300;
+  }, null, { polling: 250, timeout: 60_000 });
+  assert.match(await page.locator(".row h3").first().innerText(), /^tree\//);
+
+  await page.evaluate(() => {
+    const transfer = new DataTransfer();
+    transfer.items.add(new File(["pasted\n"], "pasted.txt"));
+    document.body.dispatchEvent(new ClipboardEvent("paste", { clipboardData: transfer, bubbles: true, cancelable: true }));
+  });
+  await stands(page, "pasted.txt", "Delivered");
+  await close();
+}
+
+/** Five thousand files at once: the page goes on, and shows what is next. */
+async function thousands() {
+  const { page, close } = await open();
+  await page.getByText("Nothing has been sent yet").waitFor();
+  await page.locator("#folder").setInputFiles(given.dir);
+  const others = page.locator("#others");
+  await others.getByText(/^4,9\d\d more files wait for their turn$/).waitFor();
+  await accessible(page);
+  await narrow(page);
+  const longest = await page.evaluate(() => new Promise((resolve) => {
+    let frames = 0;
+    let longest = 0;
+    let last = performance.now();
+    requestAnimationFrame(function next(now) {
+      longest = Math.max(longest, now - last);
+      last = now;
+      if (++frames === 120) resolve(longest);
+      else requestAnimationFrame(next);
+    });
+  }));
+  assert.ok(longest < 1000, `nothing moved for ${Math.round(longest)} ms`);
+  await page.getByRole("button", { name: "Show more" }).waitFor(); // 50 have come in
+  assert.ok((await page.locator(".row").count()) < 70, "rows that nobody sees");
+  if (given.pictures) await page.screenshot({ path: join(given.pictures, "thousands.png") });
+  await page.getByRole("button", { name: "Cancel them" }).click();
+  await heard(page, /^\d,\d\d\d files are cancelled\./);
+  await others.waitFor({ state: "hidden" });
+  await heard(page, /^[\d,]+ files are delivered\./);
+  await page.locator("#summary").filter({ hasText: /^$/ }).waitFor({ state: "attached" });
   await close();
 }

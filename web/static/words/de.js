@@ -3,6 +3,7 @@
 export default {
   tagline: "Bringt Dateien dorthin, wo sie aufbewahrt werden, und sagt, wann sie dort sind.",
   choose: "Dateien auswählen",
+  chooseFolder: "Ordner auswählen",
   dropHint: "oder irgendwo auf dieser Seite ablegen",
   uploads: "Uploads",
   empty: "Noch wurde nichts gesendet. Was gesendet wird, erscheint hier, das Neueste zuerst.",
@@ -63,12 +64,16 @@ export default {
   starting: "beginnt",
   onTheWay: { one: "{n} unterwegs", other: "{n} unterwegs" },
   failures: { one: "{n} fehlgeschlagen", other: "{n} fehlgeschlagen" },
+  others: { one: "{n} weitere Datei wartet, bis sie an der Reihe ist", other: "{n} weitere Dateien warten, bis sie an der Reihe sind" },
+  cancelWaiting: "Alle abbrechen",
 
   isDelivered: "{name} ist zugestellt.",
   hasFailed: "{name} ist fehlgeschlagen.",
   isWaiting: "{name} ist noch nicht zugestellt. Ferry versucht es wieder.",
   isCancelled: "{name} ist abgebrochen.",
   wasNotSent: "{name} wurde nicht gesendet.",
+  areCancelled: { one: "{n} Datei ist abgebrochen.", other: "{n} Dateien sind abgebrochen." },
+  areDelivered: { one: "{n} Datei ist zugestellt.", other: "{n} Dateien sind zugestellt." },
 
   sha256: "SHA-256",
   cksum: "cksum",
@@ -85,5 +90,5 @@ export default {
   silent: "Ferry antwortet nicht.",
   odd: "Die Antwort war {answer}.",
   differs: "Was von {name} ankam, ist nicht das, was die Datei auf diesem Gerät ist: Sie wurde inzwischen geändert oder unterwegs beschädigt. Bitte noch einmal senden.",
-  folder: "Das ist ein Ordner. Ferry befördert Dateien: am besten ein Archiv daraus machen und das senden.",
+  folder: "In diesem Ordner ist keine lesbare Datei. Ferry befördert Dateien.",
 };

@@ -3,6 +3,7 @@
 export default {
   tagline: "Carries files to where they are kept, and tells you when they are there.",
   choose: "Choose files",
+  chooseFolder: "Choose a folder",
   dropHint: "or drop them anywhere on this page",
   uploads: "Uploads",
   empty: "Nothing has been sent yet. What you send appears here, newest first.",
@@ -63,12 +64,16 @@ export default {
   starting: "starting",
   onTheWay: { one: "{n} on the way", other: "{n} on the way" },
   failures: { one: "{n} failed", other: "{n} failed" },
+  others: { one: "{n} more file waits for its turn", other: "{n} more files wait for their turn" },
+  cancelWaiting: "Cancel them",
 
   isDelivered: "{name} is delivered.",
   hasFailed: "{name} failed.",
   isWaiting: "{name} is not delivered yet. Ferry will try again.",
   isCancelled: "{name} is cancelled.",
   wasNotSent: "{name} was not sent.",
+  areCancelled: { one: "{n} file is cancelled.", other: "{n} files are cancelled." },
+  areDelivered: { one: "{n} file is delivered.", other: "{n} files are delivered." },
 
   sha256: "SHA-256",
   cksum: "cksum",
@@ -85,5 +90,5 @@ export default {
   silent: "Ferry does not answer.",
   odd: "The answer was {answer}.",
   differs: "What arrived of {name} is not what the file on this computer is: it was changed meanwhile, or damaged on the way. Please send it again.",
-  folder: "It is a folder. Ferry carries files: make an archive of it, and send that.",
+  folder: "There is no file in this folder that can be read. Ferry carries files.",
 };

@@ -3,6 +3,7 @@
 export default {
   tagline: "Lleva los archivos al lugar donde se guardan y avisa cuando han llegado.",
   choose: "Elegir archivos",
+  chooseFolder: "Elegir una carpeta",
   dropHint: "o soltarlos en cualquier parte de esta página",
   uploads: "Envíos",
   empty: "Aún no se ha enviado nada. Lo que se envíe aparecerá aquí, lo más reciente primero.",
@@ -63,12 +64,16 @@ export default {
   starting: "empezando",
   onTheWay: { one: "{n} en camino", many: "{n} en camino", other: "{n} en camino" },
   failures: { one: "{n} fallido", many: "{n} de fallidos", other: "{n} fallidos" },
+  others: { one: "{n} archivo más espera su turno", many: "{n} de archivos más esperan su turno", other: "{n} archivos más esperan su turno" },
+  cancelWaiting: "Cancelarlos",
 
   isDelivered: "{name} está entregado.",
   hasFailed: "{name} ha fallado.",
   isWaiting: "{name} aún no está entregado. Ferry lo intentará de nuevo.",
   isCancelled: "{name} está cancelado.",
   wasNotSent: "{name} no se ha enviado.",
+  areCancelled: { one: "{n} archivo está cancelado.", many: "{n} de archivos están cancelados.", other: "{n} archivos están cancelados." },
+  areDelivered: { one: "{n} archivo está entregado.", many: "{n} de archivos están entregados.", other: "{n} archivos están entregados." },
 
   sha256: "SHA-256",
   cksum: "cksum",
@@ -85,5 +90,5 @@ export default {
   silent: "Ferry no responde.",
   odd: "La respuesta fue {answer}.",
   differs: "Lo que llegó de {name} no es lo que hay en el archivo de este equipo: se modificó entretanto o se dañó por el camino. Conviene enviarlo de nuevo.",
-  folder: "Es una carpeta. Ferry lleva archivos: conviene comprimirla y enviar el resultado.",
+  folder: "En esta carpeta no hay ningún archivo que se pueda leer. Ferry lleva archivos.",
 };

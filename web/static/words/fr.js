@@ -3,6 +3,7 @@
 export default {
   tagline: "Transporte les fichiers là où ils sont conservés, et signale leur arrivée.",
   choose: "Choisir des fichiers",
+  chooseFolder: "Choisir un dossier",
   dropHint: "ou les déposer n’importe où sur cette page",
   uploads: "Envois",
   empty: "Rien n’a encore été envoyé. Les envois apparaissent ici, les plus récents d’abord.",
@@ -63,12 +64,20 @@ export default {
   starting: "démarrage",
   onTheWay: { one: "{n} en route", many: "{n} en route", other: "{n} en route" },
   failures: { one: "{n} échec", many: "{n} d’échecs", other: "{n} échecs" },
+  others: {
+    one: "{n} autre fichier attend son tour",
+    many: "{n} d’autres fichiers attendent leur tour",
+    other: "{n} autres fichiers attendent leur tour",
+  },
+  cancelWaiting: "Les annuler",
 
   isDelivered: "{name} est livré.",
   hasFailed: "Échec pour {name}.",
   isWaiting: "{name} n’est pas encore livré. Ferry va réessayer.",
   isCancelled: "{name} est annulé.",
   wasNotSent: "{name} n’a pas été envoyé.",
+  areCancelled: { one: "{n} fichier est annulé.", many: "{n} de fichiers sont annulés.", other: "{n} fichiers sont annulés." },
+  areDelivered: { one: "{n} fichier est livré.", many: "{n} de fichiers sont livrés.", other: "{n} fichiers sont livrés." },
 
   sha256: "SHA-256",
   cksum: "cksum",
@@ -85,5 +94,5 @@ export default {
   silent: "Ferry ne répond pas.",
   odd: "La réponse était {answer}.",
   differs: "Ce qui est arrivé de {name} n’est pas le fichier de cet appareil : il a été modifié entre-temps, ou endommagé en route. Merci de l’envoyer de nouveau.",
-  folder: "C’est un dossier. Ferry transporte des fichiers : en faire une archive, puis l’envoyer.",
+  folder: "Ce dossier ne contient aucun fichier lisible. Ferry transporte des fichiers.",
 };

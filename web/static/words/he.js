@@ -3,6 +3,7 @@
 export default {
   tagline: "מעבירה קבצים למקום שבו הם נשמרים, ומודיעה כשהגיעו.",
   choose: "בחירת קבצים",
+  chooseFolder: "בחירת תיקייה",
   dropHint: "או גרירה לכל מקום בדף",
   uploads: "העלאות",
   empty: "עדיין לא נשלח דבר. מה שיישלח יופיע כאן, מהחדש לישן.",
@@ -63,12 +64,16 @@ export default {
   starting: "בהתחלה",
   onTheWay: { one: "אחד בדרך", two: "שניים בדרך", other: "{n} בדרך" },
   failures: { one: "אחד נכשל", two: "שניים נכשלו", other: "{n} נכשלו" },
+  others: { one: "עוד קובץ אחד ממתין לתורו", two: "עוד שני קבצים ממתינים לתורם", other: "עוד {n} קבצים ממתינים לתורם" },
+  cancelWaiting: "ביטולם",
 
   isDelivered: "{name} נמסר.",
   hasFailed: "{name} נכשל.",
   isWaiting: "{name} עדיין לא נמסר. Ferry תנסה שוב.",
   isCancelled: "{name} בוטל.",
   wasNotSent: "{name} לא נשלח.",
+  areCancelled: { one: "קובץ אחד בוטל.", two: "שני קבצים בוטלו.", other: "{n} קבצים בוטלו." },
+  areDelivered: { one: "קובץ אחד נמסר.", two: "שני קבצים נמסרו.", other: "{n} קבצים נמסרו." },
 
   sha256: "SHA-256",
   cksum: "cksum",
@@ -85,5 +90,5 @@ export default {
   silent: "Ferry אינה משיבה.",
   odd: "התשובה הייתה {answer}.",
   differs: "מה שהגיע מ־{name} שונה מהקובץ שבמכשיר הזה: הוא השתנה בינתיים או נפגם בדרך. יש לשלוח אותו שוב.",
-  folder: "זו תיקייה. Ferry מעבירה קבצים: אפשר ליצור ממנה ארכיון ולשלוח אותו.",
+  folder: "אין בתיקייה הזאת קובץ שאפשר לקרוא. Ferry מעבירה קבצים.",
 };

@@ -3,6 +3,7 @@
 export default {
   tagline: "ファイルを保管先へ運び、届いたらお知らせします。",
   choose: "ファイルを選択",
+  chooseFolder: "フォルダーを選択",
   dropHint: "または、このページのどこかにドロップ",
   uploads: "アップロード",
   empty: "まだ何も送信されていません。送信したものは、新しい順にここに表示されます。",
@@ -63,12 +64,16 @@ export default {
   starting: "開始中",
   onTheWay: { other: "{n} 件が進行中" },
   failures: { other: "{n} 件が失敗" },
+  others: { other: "ほかに {n} 件のファイルが順番を待っています" },
+  cancelWaiting: "すべてキャンセル",
 
   isDelivered: "{name} が届きました。",
   hasFailed: "{name} は失敗しました。",
   isWaiting: "{name} はまだ届いていません。Ferry が再び試みます。",
   isCancelled: "{name} をキャンセルしました。",
   wasNotSent: "{name} は送信されませんでした。",
+  areCancelled: { other: "{n} 件のファイルをキャンセルしました。" },
+  areDelivered: { other: "{n} 件のファイルが届きました。" },
 
   sha256: "SHA-256",
   cksum: "cksum",
@@ -85,5 +90,5 @@ export default {
   silent: "Ferry が応答しません。",
   odd: "応答は {answer} でした。",
   differs: "{name} の届いた内容が、この端末のファイルと異なります。送信中に変更されたか、途中で破損しました。もう一度送信してください。",
-  folder: "これはフォルダーです。Ferry が運ぶのはファイルです。アーカイブにまとめてから送信してください。",
+  folder: "このフォルダーには読み取れるファイルがありません。Ferry が運ぶのはファイルです。",
 };

@@ -3,6 +3,7 @@
 export default {
   tagline: "把文件送到保存它们的地方，并在送达时告诉您。",
   choose: "选择文件",
+  chooseFolder: "选择文件夹",
   dropHint: "或拖放到此页面的任意位置",
   uploads: "上传",
   empty: "尚未发送任何文件。发送的文件会显示在这里，最新的在前。",
@@ -63,12 +64,16 @@ export default {
   starting: "正在开始",
   onTheWay: { other: "{n} 个进行中" },
   failures: { other: "{n} 个失败" },
+  others: { other: "还有 {n} 个文件在等待" },
+  cancelWaiting: "全部取消",
 
   isDelivered: "{name} 已送达。",
   hasFailed: "{name} 失败。",
   isWaiting: "{name} 尚未送达。Ferry 会再次尝试。",
   isCancelled: "{name} 已取消。",
   wasNotSent: "{name} 未发送。",
+  areCancelled: { other: "{n} 个文件已取消。" },
+  areDelivered: { other: "{n} 个文件已送达。" },
 
   sha256: "SHA-256",
   cksum: "cksum",
@@ -85,5 +90,5 @@ export default {
   silent: "Ferry 没有响应。",
   odd: "答复是 {answer}。",
   differs: "收到的 {name} 与此设备上的文件不同：文件在此期间被修改，或在途中损坏。请重新发送。",
-  folder: "这是文件夹。Ferry 传送文件：请先打包，再发送压缩包。",
+  folder: "此文件夹中没有可读取的文件。Ferry 传送的是文件。",
 };
