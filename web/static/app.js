@@ -4,6 +4,7 @@
 import * as api from "./api.js";
 import { digest } from "./digest.js";
 import { text } from "./language.js";
+import { Rates } from "./rates.js";
 import * as session from "./session.js";
 import { View } from "./view.js";
 import * as words from "./words.js";
@@ -57,6 +58,8 @@ const state = {
   notes: new Map(),
   /** @type {Map<string, Comparison>} by the id of an upload, how what the gateway received compares to the file */
   compared: new Map(),
+  /** How fast sends, by their keys, and deliveries, by the ids of uploads, are. */
+  rates: new Rates(),
   /** @type {Map<string, string>} by the id of an upload, the key of the row that it took over from a send */
   rows: new Map(),
 };
@@ -117,6 +120,7 @@ async function run(send) {
   try {
     const upload = await api.send(send.file, send.name, send.running.signal, (sent) => {
       send.sent = sent;
+      state.rates.note(send.key, sent, performance.now());
       changed();
     });
     adopt(send, upload.id);
@@ -133,6 +137,7 @@ async function run(send) {
     view.say(text("wasNotSent", { name: send.name }), send.problem);
   } finally {
     send.running = null;
+    state.rates.forget(send.key);
     sendNext();
     look();
     changed();
@@ -214,6 +219,8 @@ function merge(uploads) {
   state.uploads = uploads.filter((u) => !(now < (hidden.get(u.id) ?? 0))).sort((a, b) => (a.id < b.id ? 1 : -1));
   const news = [];
   for (const upload of state.uploads) {
+    if (upload.phase === "sending") state.rates.note(upload.id, upload.progress.bytes, now);
+    else state.rates.forget(upload.id);
     const was = before.get(upload.id);
     if (was?.state === upload.state) continue;
     state.notes.delete(upload.id);

@@ -80,8 +80,18 @@ export function translateDocument() {
 export const count = (n) => whole.format(n);
 
 /** @param {number} bytes */
-export function size(bytes) {
-  if (bytes < 1000) return measure(bytes, "byte", "long");
+export const size = (bytes) => scaled(bytes, "", "long");
+
+/** @param {number} bytes in a second */
+export const speed = (bytes) => scaled(bytes, "-per-second", "short");
+
+/**
+ * @param {number} bytes
+ * @param {"" | "-per-second"} per
+ * @param {"short" | "long"} small how a number of bytes alone is written
+ */
+function scaled(bytes, per, small) {
+  if (bytes < 1000) return measure(bytes, `byte${per}`, small);
   let value = bytes / 1000;
   let unit = 0;
   // 999.5 and more would be written as 1,000.
@@ -89,7 +99,7 @@ export function size(bytes) {
     value /= 1000;
     unit++;
   }
-  return measure(value, units[unit], "short");
+  return measure(value, units[unit] + per, "short");
 }
 
 /**

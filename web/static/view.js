@@ -276,10 +276,10 @@ export class View {
     this.#renderOthers(others > 0);
     const items = [
       // The newest on top, as below.
-      ...state.sends.filter((s) => s.id === "" && (s.running || s.problem || shown.has(s))).reverse().map((s) => this.#sendItem(s)),
+      ...state.sends.filter((s) => s.id === "" && (s.running || s.problem || shown.has(s))).reverse().map((s) => this.#sendItem(s, state)),
       ...state.uploads.map((u) => {
         const send = adopted.has(u.id) && state.sends.find((s) => s.id === u.id);
-        return send ? this.#sendItem(send) : this.#uploadItem(u, state, now);
+        return send ? this.#sendItem(send, state) : this.#uploadItem(u, state, now);
       }),
     ];
     this.#renderSignIn(state);
@@ -315,18 +315,20 @@ export class View {
 
   /**
    * @param {Send} send
+   * @param {State} state
    * @returns {Item}
    */
-  #sendItem(send) {
+  #sendItem(send, state) {
     const { file, problem } = send;
     const total = size(file.size);
     const sent = Math.min(send.sent, file.size);
+    const pace = words.pace(state.rates.of(send.key), file.size - sent);
     return {
       key: send.key,
       name: send.name,
       tone: problem ? "failed" : send.running ? "moving" : "waiting",
       state: text(problem ? "notSent" : send.running ? "receiving" : "next"),
-      facts: send.hopeless ? [] : [send.running ? text("sizeOf", { size: size(sent), total }) : total],
+      facts: send.hopeless ? [] : send.running ? [text("sizeOf", { size: size(sent), total }), ...pace] : [total],
       exact: "",
       receipt: "",
       saveReceipt: () => {},
@@ -358,7 +360,7 @@ export class View {
       name: upload.name,
       tone: difference ? "failed" : tone(upload),
       state: words.state(upload),
-      facts: words.facts(upload, now),
+      facts: words.facts(upload, now, state.rates.of(upload.id)),
       exact: moving ? "" : exact(upload.delivered_at ?? upload.updated_at),
       receipt: receipt(upload),
       saveReceipt: () => this.#actions.saveReceipt(upload),

@@ -1,6 +1,6 @@
 // How things are said of uploads. Everything here is a pure function.
 
-import { count, distance, exact, size, text } from "./language.js";
+import { count, distance, exact, size, speed, text } from "./language.js";
 
 /**
  * @typedef {import("./api.js").Upload} Upload
@@ -40,9 +40,10 @@ export const state = (upload) => (states.includes(upload.state) ? text(upload.st
 /**
  * @param {Upload} upload
  * @param {number} now
+ * @param {number} rate bytes that are delivered of it in a second; 0 if that is not known
  * @returns {string[]} what is worth knowing in this state
  */
-export function facts(upload, now) {
+export function facts(upload, now, rate) {
   const { progress, attempts } = upload;
   const total = size(upload.size ?? progress.total_bytes);
   switch (upload.state) {
@@ -51,7 +52,7 @@ export function facts(upload, now) {
     case "queued":
       return [total, text("kept")];
     case "delivering":
-      return [...(attempts.count > 1 ? [text("attempt", { n: attempts.count })] : []), phase(upload), total];
+      return [...(attempts.count > 1 ? [text("attempt", { n: attempts.count })] : []), phase(upload), total, ...pace(rate, progress.total_bytes - progress.bytes)];
     case "waiting":
       return [total, text("attempts", { n: attempts.count }), ...(attempts.next_at ? [until(attempts.next_at, now)] : [])];
     case "delivered":
@@ -59,6 +60,15 @@ export function facts(upload, now) {
     default:
       return [total, since(upload.updated_at, now)];
   }
+}
+
+/**
+ * How fast something is, and when it will be through.
+ * @param {number} rate bytes a second
+ * @param {number} left bytes
+ */
+export function pace(rate, left) {
+  return rate === 0 || left <= 0 ? [] : [speed(rate), text("doneIn", { when: distance(Math.max(1, Math.round(left / rate))) })];
 }
 
 /** @param {Upload} upload */

@@ -270,6 +270,8 @@ async function states() {
   const before = await share(bar(delivering, "delivered to the destination"));
   await page.waitForFunction(([bar, before]) => bar.position > before, [await bar(delivering, "delivered to the destination").elementHandle(), before]);
 
+  await stands(page, delivering, "Delivering .*· [\\d.]+ [kM]?B/s · done in \\d+ \\w+");
+
   await picture(page);
   await accessible(page);
   await narrow(page);

@@ -64,6 +64,7 @@ export default {
   nextAttempt: "المحاولة التالية {when}",
   nextAttemptNow: "المحاولة التالية الآن",
   justNow: "قبل لحظات",
+  doneIn: "يكتمل {when}",
   connecting: "جارٍ الاتصال",
   keying: "جارٍ الاتفاق على مفتاح",
   packet: "الحزمة {n} من {all}",

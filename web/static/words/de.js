@@ -57,6 +57,7 @@ export default {
   nextAttempt: "nächster Versuch {when}",
   nextAttemptNow: "nächster Versuch jetzt",
   justNow: "gerade eben",
+  doneIn: "fertig {when}",
   connecting: "verbindet",
   keying: "vereinbart einen Schlüssel",
   packet: "Paket {n} von {all}",

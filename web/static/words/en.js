@@ -57,6 +57,7 @@ export default {
   nextAttempt: "next attempt {when}",
   nextAttemptNow: "next attempt now",
   justNow: "just now",
+  doneIn: "done {when}",
   connecting: "connecting",
   keying: "agreeing on a key",
   packet: "packet {n} of {all}",

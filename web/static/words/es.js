@@ -57,6 +57,7 @@ export default {
   nextAttempt: "próximo intento {when}",
   nextAttemptNow: "próximo intento ahora",
   justNow: "ahora mismo",
+  doneIn: "listo {when}",
   connecting: "conectando",
   keying: "acordando una clave",
   packet: "paquete {n} de {all}",

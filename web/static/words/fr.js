@@ -57,6 +57,7 @@ export default {
   nextAttempt: "prochaine tentative {when}",
   nextAttemptNow: "prochaine tentative maintenant",
   justNow: "à l’instant",
+  doneIn: "terminé {when}",
   connecting: "connexion",
   keying: "accord sur une clé",
   packet: "paquet {n} sur {all}",

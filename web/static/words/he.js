@@ -57,6 +57,7 @@ export default {
   nextAttempt: "הניסיון הבא {when}",
   nextAttemptNow: "הניסיון הבא עכשיו",
   justNow: "ממש עכשיו",
+  doneIn: "יסתיים {when}",
   connecting: "בהתחברות",
   keying: "בהסכמה על מפתח",
   packet: "מנה {n} מתוך {all}",

@@ -57,6 +57,7 @@ export default {
   nextAttempt: "次の試行は {when}",
   nextAttemptNow: "まもなく次の試行",
   justNow: "たった今",
+  doneIn: "{when}に完了",
   connecting: "接続中",
   keying: "鍵を取り決めています",
   packet: "パケット {n} / {all}",

@@ -57,6 +57,7 @@ export default {
   nextAttempt: "下次尝试：{when}",
   nextAttemptNow: "即将再次尝试",
   justNow: "刚刚",
+  doneIn: "{when}完成",
   connecting: "正在连接",
   keying: "正在协商密钥",
   packet: "第 {n} 个数据包，共 {all} 个",
