@@ -29,7 +29,8 @@ const maxRequestHeader = 32 << 10
 
 // contentPolicy lets the page use what the gateway serves and nothing else.
 const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; " +
-	"connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+	"connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; " +
+	"require-trusted-types-for 'script'; trusted-types ferry"
 
 // secure sets the header fields that keep browsers from doing more with an
 // answer than they should.

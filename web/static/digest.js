@@ -10,6 +10,9 @@
 /** @type {Job[]} the first is under way */
 const jobs = [];
 
+/** @type {{createScriptURL: (url: string) => string} | undefined} where the browser knows trusted types */
+let policy;
+
 /** @type {Worker | null} */
 let worker = null;
 
@@ -27,11 +30,23 @@ export function digest(file) {
 function start() {
   if (jobs.length === 0) return;
   if (!worker) {
-    worker = new Worker(new URL("digest-worker.js", import.meta.url), { type: "module" });
+    worker = new Worker(scriptURL(new URL("digest-worker.js", import.meta.url).href), { type: "module" });
     worker.addEventListener("message", ({ data }) => finish(data.digest ?? null));
     worker.addEventListener("error", () => finish(null));
   }
   worker.postMessage(jobs[0].file);
+}
+
+/**
+ * Has the browser take an address of ours for one of a script: the page's policy
+ * lets no other string be one.
+ * @param {string} url
+ * @returns {string}
+ */
+function scriptURL(url) {
+  const { trustedTypes } = /** @type {any} */ (globalThis);
+  policy ??= trustedTypes?.createPolicy("ferry", { createScriptURL: (/** @type {string} */ url) => url });
+  return policy ? policy.createScriptURL(url) : url;
 }
 
 /** @param {string | null} digest */

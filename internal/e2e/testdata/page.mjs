@@ -63,7 +63,7 @@ async function open({ refused = [], prepare, at = "/", ...options } = {}) {
   await prepare?.(page);
   const answer = await page.goto(given.base + at);
   const policy = answer.headers()["content-security-policy"] ?? "";
-  for (const must of ["default-src 'none'", "script-src 'self'", "style-src 'self'", "frame-ancestors 'none'"]) {
+  for (const must of ["default-src 'none'", "script-src 'self'", "style-src 'self'", "frame-ancestors 'none'", "require-trusted-types-for 'script'", "trusted-types ferry"]) {
     assert.ok(policy.includes(must), `Content-Security-Policy is ${policy}, want ${must} in it`);
   }
   assert.ok(!/unsafe|https?:|\*/.test(policy), `Content-Security-Policy is too wide: ${policy}`);
@@ -179,6 +179,12 @@ async function journey() {
   await stands(page, "taken.bin", "Failed");
   assert.equal(await page.locator(".row").count(), 6);
   assert.equal(await page.locator("#said p").count(), 0, "what was there before is no news");
+
+  // No string becomes markup or a script, whoever's mistake it is.
+  const other = await page.context().newPage();
+  await other.goto(given.base);
+  await assert.rejects(other.evaluate(() => { document.body.innerHTML = "<b>bold</b>"; }), /TrustedHTML/);
+  await assert.rejects(other.evaluate(() => new Worker("app.js")), /TrustedScriptURL/);
   await close();
 }
 
