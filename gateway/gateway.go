@@ -38,6 +38,7 @@ type Config struct {
 	Grace   time.Duration // what running requests and deliveries get at shutdown: 30 s
 	Log     *slog.Logger  // nothing is logged if nil
 	Version string        // shown by /healthz
+	MaxSize int64         // bytes of the largest file that is taken; 0 is what the destination takes
 	Front   Front         // what stands between clients and the gateway
 }
 
@@ -60,16 +61,16 @@ const (
 
 // Gateway is one gateway on one data folder.
 type Gateway struct {
-	cfg     Config
-	log     *slog.Logger
-	dir     *datadir.Dir
-	db      *sqldb.DB
-	spool   *blob.Disk
-	keys    *identity.File
-	sender  sender
-	clock   clock
-	reserve int64 // bytes
-	jitter  func() float64
+	cfg    Config
+	log    *slog.Logger
+	dir    *datadir.Dir
+	db     *sqldb.DB
+	spool  *blob.Disk
+	keys   *identity.File
+	sender sender
+	clock  clock
+	room   *room
+	jitter func() float64
 
 	live        *live
 	door        *door
@@ -140,10 +141,10 @@ func openWith(ctx context.Context, cfg Config, p parts) (_ *Gateway, err error) 
 	}
 	g := &Gateway{
 		cfg: cfg, log: cmp.Or(cfg.Log, slog.New(slog.DiscardHandler)), clock: p.clock, jitter: p.jitter,
-		reserve: cmp.Or(p.reserve, defaultReserve),
-		live:    newLive(),
-		bell:    make(chan struct{}, cfg.Workers),
-		ids:     ids{entropy: ulid.Monotonic(crand.Reader, 0)},
+		room: &room{reserve: cmp.Or(p.reserve, defaultReserve)},
+		live: newLive(),
+		bell: make(chan struct{}, cfg.Workers),
+		ids:  ids{entropy: ulid.Monotonic(crand.Reader, 0)},
 	}
 	defer func() {
 		if err != nil {
@@ -177,6 +178,7 @@ func (g *Gateway) openParts(ctx context.Context) (err error) {
 	if g.spool, err = blob.Open(g.cfg.Data); err != nil {
 		return fmt.Errorf("open spool: %w", err)
 	}
+	g.room.free = g.spool.Free
 	return g.recover(ctx)
 }
 
@@ -282,7 +284,7 @@ func (g *Gateway) counted(next http.Handler) http.Handler {
 
 // ready returns why the gateway cannot take uploads just now, or nil.
 func (g *Gateway) ready(ctx context.Context) error {
-	if err := g.room(0); err != nil {
+	if err := g.room.check(); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)

@@ -20,11 +20,11 @@ type problem struct {
 	// Names the kind of problem; it stays the same and can be tested for.
 	Type string `json:"type" format:"uri-reference" example:"/problems/too-large"`
 	// What kind of problem it is, in a few words.
-	Title string `json:"title" example:"The file is too large for the destination"`
+	Title string `json:"title" example:"The file is too large"`
 	// The answer's status code.
 	Status int `json:"status" minimum:"400" maximum:"599" example:"413"`
 	// What happened, what is kept, and what to do.
-	Detail string `json:"detail" example:"The file has 600,000,000 bytes; the destination takes at most 517,857,567 in one file. Nothing was kept. Send it in parts."`
+	Detail string `json:"detail" example:"The file has 600,000,000 bytes; at most 517,857,567 are taken in one file. Nothing was kept. Send it in parts."`
 	// Whether the same request may succeed a little later with nothing changed.
 	Retryable bool `json:"retryable"`
 	// Names this request in the gateway's log, as X-Request-Id does.
@@ -71,7 +71,7 @@ var (
 	kindCancelled   = problemKind{"cancelled", http.StatusConflict, "The upload was cancelled"}
 	kindConflict    = problemKind{"conflict", http.StatusConflict, "Another file has the name"}
 	kindLength      = problemKind{"length", http.StatusLengthRequired, "The request does not say how long its body is"}
-	kindTooLarge    = problemKind{"too-large", http.StatusRequestEntityTooLarge, "The file is too large for the destination"}
+	kindTooLarge    = problemKind{"too-large", http.StatusRequestEntityTooLarge, "The file is too large"}
 	kindTooMany     = problemKind{"too-many", http.StatusRequestEntityTooLarge, "The form has too much in it"}
 	kindEncoding    = problemKind{"encoding", http.StatusUnsupportedMediaType, "The body is in a form that is not taken"}
 	kindHost        = problemKind{"host", http.StatusMisdirectedRequest, "The gateway does not answer under this name"}
@@ -107,12 +107,20 @@ func refusal(k problemKind, format string, args ...any) *refusalError {
 // tooLargeRefusal says so with numbers; size is negative if it is not known.
 func tooLargeRefusal(size, limit int64) *refusalError {
 	f := &refusalError{problemKind: kindTooLarge, limit: limit}
-	has := "The file has more bytes than the destination takes, " + grouped(limit) + " in one file."
+	has := "The file has more bytes than are taken, " + grouped(limit) + " in one file."
 	if size >= 0 {
 		f.size = size
-		has = fmt.Sprintf("The file has %s bytes; the destination takes at most %s in one file.", grouped(size), grouped(limit))
+		has = fmt.Sprintf("The file has %s bytes; at most %s are taken in one file.", grouped(size), grouped(limit))
 	}
 	f.detail = has + " Nothing of this request was kept. Send it in parts."
+	return f
+}
+
+// fullRefusal says so with numbers.
+func fullRefusal(e *fullError) *refusalError {
+	f := refusal(kindFull, "The file has %s bytes, and there is room for %s: what other uploads have declared is kept for them. Nothing of this request was kept; uploads accepted before are safe and go on. Try again when some have been delivered, or make room on the gateway's disk.",
+		grouped(e.needs), grouped(e.has))
+	f.size, f.limit = e.needs, e.has
 	return f
 }
 
@@ -153,6 +161,9 @@ func (a *httpAPI) known(r *http.Request, err error) *refusalError {
 	case errors.Is(err, errWaiting):
 		return &refusalError{problemKind: kindBusy, retryAfter: 1, limit: maxWaiting, detail: "As many requests wait for uploads as may. Nothing was changed. Try again in a moment, or ask without waiting."}
 	case errors.Is(err, errSpoolFull):
+		if full, ok := errors.AsType[*fullError](err); ok && full.needs > 0 {
+			return fullRefusal(full)
+		}
 		return refusal(kindFull, "No room is left to keep what comes in. Nothing of this request was kept; uploads accepted before are safe and go on. Try again when some have been delivered, or make room on the gateway's disk.")
 	case errors.Is(err, errInterrupted):
 		return refusal(kindCancelled, "Somebody cancelled it while its bytes came in. Nothing of this request was kept. Send it again if that was a mistake.")

@@ -174,15 +174,17 @@ func (r *reception) add(name proto.FileName, declared int64, body io.Reader) (in
 	if len(r.files) == maxFiles {
 		return 0, errTooManyFiles
 	}
-	if limit := r.g.cfg.To.MaxSize(); declared > limit {
+	if limit := r.g.maxSize(); declared > limit {
 		return 0, tooLarge(limit)
 	}
 	if err := callerOf(r.ctx).tooLarge(declared); err != nil {
 		return 0, err
 	}
-	if err := r.g.room(max(declared, 0)); err != nil {
+	promised, err := r.g.room.promise(max(declared, 0))
+	if err != nil {
 		return 0, err
 	}
+	defer promised.end()
 	id, now := r.g.newID()
 	in := &incoming{from: r, id: id, created: now, declared: declared, name: name}
 	if !r.show(in) {
@@ -191,7 +193,7 @@ func (r *reception) add(name proto.FileName, declared int64, body io.Reader) (in
 	if i, ok := body.(interruptible); ok {
 		defer context.AfterFunc(r.ctx, i.Interrupt)()
 	}
-	if err := r.take(in, body); err != nil {
+	if err := r.take(in, body, promised); err != nil {
 		r.g.live.hide(in)
 		return 0, r.explain(err)
 	}
@@ -229,8 +231,8 @@ func (r *reception) explain(err error) error {
 
 // take reads the whole body and keeps it: in memory if it is small, else in the
 // spool.
-func (r *reception) take(in *incoming, body io.Reader) error {
-	c := &intake{reception: r, in: in, body: body, sum: proto.NewSummer()}
+func (r *reception) take(in *incoming, body io.Reader, promised *promise) error {
+	c := &intake{reception: r, in: in, body: body, promised: promised, sum: proto.NewSummer()}
 	var start []byte
 	whole := false
 	if in.declared <= smallBody && r.held+smallBody <= maxHeld {
@@ -399,15 +401,10 @@ func (g *Gateway) newID() (ulid.ULID, time.Time) {
 	}
 }
 
-// room returns errSpoolFull unless so many bytes can be written and the reserve
-// is left: what is delivered must be recorded, however full the spool is.
-func (g *Gateway) room(size int64) error {
-	free, err := g.spool.Free()
-	if err != nil {
-		return err
+// maxSize is how many bytes a file may have.
+func (g *Gateway) maxSize() int64 {
+	if limit := g.cfg.MaxSize; limit > 0 {
+		return min(limit, g.cfg.To.MaxSize())
 	}
-	if free-size < g.reserve {
-		return errSpoolFull
-	}
-	return nil
+	return g.cfg.To.MaxSize()
 }

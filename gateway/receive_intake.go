@@ -24,9 +24,10 @@ var copyBuffers = sync.Pool{New: func() any { return new([copyPiece]byte) }}
 // intake copies one body.
 type intake struct {
 	*reception
-	in   *incoming
-	body io.Reader
-	sum  *proto.Summer
+	in       *incoming
+	body     io.Reader
+	promised *promise
+	sum      *proto.Summer
 }
 
 // begin reads a body into memory as far as it may be a small one. It takes
@@ -64,7 +65,7 @@ func (c *intake) read(p []byte) (int, error) {
 	}
 	n, err := c.body.Read(p)
 	total := c.in.came(n)
-	if limit := c.g.cfg.To.MaxSize(); total > limit {
+	if limit := c.g.maxSize(); total > limit {
 		return n, tooLarge(limit)
 	}
 	if err := callerOf(c.ctx).tooLarge(total); err != nil {
@@ -89,6 +90,7 @@ func (c *intake) spool(start []byte) (err error) {
 		if _, err := staged.Write(start); err != nil {
 			return err
 		}
+		c.promised.wrote(int64(len(start)))
 	}
 	if err := c.copy(staged); err != nil {
 		return err
@@ -109,6 +111,7 @@ func (c *intake) copy(to *blob.Staged) error {
 		if _, err := to.Write(b[:n]); err != nil {
 			return err
 		}
+		c.promised.wrote(int64(n))
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
@@ -117,7 +120,7 @@ func (c *intake) copy(to *blob.Staged) error {
 		}
 		if to.Size()-looked >= checkRoom {
 			looked = to.Size()
-			if err := c.g.room(0); err != nil {
+			if err := c.promised.check(); err != nil {
 				return err
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -488,6 +489,68 @@ func TestFullDisk(t *testing.T) {
 			g.await(u.ID, StateDelivered)
 		})
 	}
+}
+
+// TestRoomIsPromised: what one upload has declared, another one does not get.
+func TestRoomIsPromised(t *testing.T) {
+	dir := smalldisk.Mount(t, "64m")
+	g := openCore(t, dir, newRemote(), func(_ *Config, p *parts) { p.reserve = 1 << 20 })
+	const large = 40 << 20
+	body, more := io.Pipe()
+	first := g.receive(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		_, err := first.add(fileName(t, "first"), large, body)
+		done <- err
+	}()
+	if _, err := more.Write(make([]byte, 8<<20)); err != nil {
+		t.Fatal(err)
+	}
+	second := g.receive(t.Context())
+	_, err := second.add(fileName(t, "second"), large, iotest.ErrReader(errors.New("it was read")))
+	if full, ok := errors.AsType[*fullError](err); !ok || full.needs != large || full.has > 64<<20-large || !errors.Is(err, errSpoolFull) {
+		t.Errorf("beside the first: %+v, want it refused with numbers", err)
+	}
+	endless := io.LimitReader(readerFunc(func(p []byte) (int, error) { return len(p), nil }), large)
+	if _, err := second.add(fileName(t, "undeclared"), -1, endless); !errors.Is(err, errSpoolFull) {
+		t.Errorf("undeclared: %v, want %v", err, errSpoolFull)
+	}
+	if _, err := second.add(fileName(t, "fits"), 5<<20, strings.NewReader(content(1, 5<<20))); err != nil {
+		t.Error(err)
+	}
+	second.abort()
+	// The first gets all that it was promised.
+	if _, err := more.Write(make([]byte, large-8<<20)); err != nil {
+		t.Fatal(err)
+	}
+	if err := more.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	first.abort()
+	if g.room.promised != 0 {
+		t.Errorf("%d bytes are still promised", g.room.promised)
+	}
+	third := g.receive(t.Context())
+	defer third.abort()
+	if _, err := third.add(fileName(t, "third"), large, io.LimitReader(readerFunc(func(p []byte) (int, error) { return len(p), nil }), large)); err != nil {
+		t.Errorf("when there is room again: %v", err)
+	}
+}
+
+// TestMaxSize has the gateway take less than its destination would.
+func TestMaxSize(t *testing.T) {
+	c := openCore(t, t.TempDir(), newRemote(), func(cfg *Config, _ *parts) { cfg.MaxSize = 1000 })
+	s := newTestAPI(t, c.httpAPI())
+	s.ask(t, "PUT", "/uploads/fits", strings.NewReader(strings.Repeat("x", 1000))).upload(t, http.StatusAccepted)
+	p := s.ask(t, "PUT", "/uploads/large", strings.NewReader(strings.Repeat("x", 1001))).problem(t, kindTooLarge)
+	if p.Limit != 1000 || p.Size != 1001 {
+		t.Errorf("%+v, want the numbers", p)
+	}
+	unsized := io.MultiReader(strings.NewReader(strings.Repeat("x", 1001)))
+	s.ask(t, "PUT", "/uploads/unsized", unsized).problem(t, kindTooLarge)
 }
 
 // TestFullDatabase fills the disk under the database: an upload that cannot be

@@ -96,7 +96,7 @@ func (g *Gateway) Handler() http.Handler {
 
 func (g *Gateway) httpAPI() *httpAPI {
 	receive := func(ctx context.Context) receiver { return g.receiveOnce(ctx) }
-	a := newHTTPAPI(g, receive, g.cfg.To.MaxSize(), namingFor(g.cfg.To.ParseName))
+	a := newHTTPAPI(g, receive, g.maxSize(), namingFor(g.cfg.To.ParseName))
 	a.version, a.log, a.door = g.cfg.Version, g.log, g.door
 	a.front = g.cfg.Front
 	a.description = newStatic("openapi.yaml", a.front.describe(api.OpenAPI))

@@ -20,11 +20,13 @@ type gatewaySettings struct {
 	http    string
 	name    string
 	workers int
+	maxSize size
 }
 
 func (g *gatewaySettings) register(flags *pflag.FlagSet, name, nameUsage string) {
 	flags.StringVar(&g.http, "http", "127.0.0.1:8080", "`ADDRESS` of the page and the API, on loopback; port 0 takes any that is free")
 	flags.StringVar(&g.name, "name", name, nameUsage)
+	flags.Var(&g.maxSize, "max-size", "largest file that is taken, a `SIZE`; 0 is what the destination takes")
 	flags.IntVar(&g.workers, "workers", 0, "deliveries at once, `N`; 0 is what suits the destination: 32 in version 4, 4 in version 3, and one at a time where that has no window")
 }
 
@@ -58,7 +60,7 @@ func (g *gatewaySettings) config(data string, to proto.Destination, join string,
 	}
 	return gateway.Config{
 		Data: data, To: to, Name: name, Join: join,
-		Workers: g.workers, Grace: c.grace, Log: log, Version: version().number,
+		MaxSize: int64(g.maxSize), Workers: g.workers, Grace: c.grace, Log: log, Version: version().number,
 	}, nil
 }
 
