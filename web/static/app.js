@@ -364,7 +364,8 @@ function isUnknown(err) {
   if (err.token !== session.current()) return true;
   const problem = err.token === "" ? null : "refused";
   forgetVisitor();
-  state.signIn = problem ?? "wanted";
+  // That a token was refused stays said until there is another one.
+  state.signIn = problem ?? (state.signIn === "refused" ? "refused" : "wanted");
   if (problem) view.say(text("tokenRefused"));
   changed();
   return true;

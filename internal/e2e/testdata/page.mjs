@@ -553,7 +553,7 @@ async function tokens() {
 
   await page.keyboard.type("wrong");
   await page.keyboard.press("Enter");
-  await page.getByText("The gateway does not take that token").first().waitFor();
+  await page.locator("#token-trouble").getByText("The gateway does not take that token").waitFor();
   assert.equal(await field.getAttribute("aria-invalid"), "true");
   await heard(page, "The gateway does not take that token");
   await accessible(page);
