@@ -25,9 +25,9 @@ type fakeCore struct {
 	limit int64
 	fail  map[string]error // by the name of the method; a panic for errPanic
 	began chan struct{}    // gets a value when add begins, if not nil
-	lists int              // how often list works before it fails; 0 for ever
 
 	mu        sync.Mutex
+	lists     int                  // how often list works before it fails; 0 for ever; guarded by mu
 	kept      []Upload             // oldest first; guarded by mu
 	envelopes map[ulid.ULID][]byte // guarded by mu
 	lost      []string             // names that were added and not committed; guarded by mu

@@ -385,10 +385,12 @@ func TestListCells(t *testing.T) {
 // TestListBreaksOff: half a list is not taken for a whole one.
 func TestListBreaksOff(t *testing.T) {
 	s := newFakeAPI(t)
+	s.core.mu.Lock()
 	for range maxPage + 1 {
 		s.core.kept = append(s.core.kept, Upload{ID: ulid.Make(), Name: "a", State: StateQueued, Labels: map[string]string{}})
 	}
 	s.core.lists = 1
+	s.core.mu.Unlock()
 	out, err := exec.CommandContext(t.Context(), "curl", "-sS", "-H", "Accept: application/x-ndjson", s.url+"/uploads").CombinedOutput()
 	if err == nil {
 		t.Errorf("curl takes it for whole: %.300s", out)

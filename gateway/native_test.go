@@ -20,13 +20,13 @@ import (
 // native is the server half of the protocol with files in memory.
 type native struct {
 	address string
-	accept  proto.Accept
 	token   string // to register with
 
-	mu    sync.Mutex
-	files map[string]string
-	held  map[string]proto.Stored
-	known map[proto.ClientID]proto.Registration
+	mu     sync.Mutex
+	accept proto.Accept // guarded by mu, as what follows
+	files  map[string]string
+	held   map[string]proto.Stored
+	known  map[proto.ClientID]proto.Registration
 }
 
 func listenNative(t *testing.T, accept proto.Accept) *native {
@@ -39,7 +39,10 @@ func listenNative(t *testing.T, accept proto.Accept) *native {
 }
 
 func (s *native) serve(ctx context.Context, conn net.Conn) {
-	session, err := s.accept(ctx, conn, proto.SessionConfig{Directory: s})
+	s.mu.Lock()
+	accept := s.accept
+	s.mu.Unlock()
+	session, err := accept(ctx, conn, proto.SessionConfig{Directory: s})
 	if err != nil {
 		return
 	}
@@ -254,8 +257,9 @@ func TestNotLetIn(t *testing.T) {
 func TestCutAfterStored(t *testing.T) {
 	srv, id := listenV4(t)
 	cut := map[string]bool{}
-	accept := srv.accept
 	var mu sync.Mutex
+	srv.mu.Lock()
+	accept := srv.accept
 	srv.accept = func(ctx context.Context, conn net.Conn, cfg proto.SessionConfig) (proto.Session, error) {
 		s, err := accept(ctx, conn, cfg)
 		return &cutting{s, conn, func(name string) bool {
@@ -266,6 +270,7 @@ func TestCutAfterStored(t *testing.T) {
 			return first
 		}}, err
 	}
+	srv.mu.Unlock()
 	g := openCore(t, t.TempDir(), newRemote(), func(cfg *Config, p *parts) {
 		cfg.To = destination(t, "v4://"+srv.address+"?pin="+id.Pin().String())
 		p.sender, p.clock = nil, clock{}
