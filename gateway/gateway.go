@@ -52,6 +52,9 @@ const (
 	// defaultReserve is the room that uploads leave on the disk, so that what
 	// happens to those that are kept can be recorded.
 	defaultReserve = 8 << 20
+	// controlReserve is held by a file for the same purpose, as others fill the disk
+	// as well: some hundreds of changes, until the write-ahead log begins anew.
+	controlReserve = 8 << 20
 
 	headerTimeout = 10 * time.Second // for a request's header
 	idleTimeout   = 2 * time.Minute  // between two requests of a connection

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"ferry/internal/sqldb"
 	"ferry/proto"
 )
 
@@ -165,6 +166,8 @@ func (a *httpAPI) known(r *http.Request, err error) *refusalError {
 			return fullRefusal(full)
 		}
 		return refusal(kindFull, "No room is left to keep what comes in. Nothing of this request was kept; uploads accepted before are safe and go on. Try again when some have been delivered, or make room on the gateway's disk.")
+	case sqldb.IsFull(err):
+		return refusal(kindFull, "No room is left on the gateway's disk, not even to record this. Nothing was changed; uploads accepted before are safe. Make room there, and try again.")
 	case errors.Is(err, errInterrupted):
 		return refusal(kindCancelled, "Somebody cancelled it while its bytes came in. Nothing of this request was kept. Send it again if that was a mistake.")
 	case errors.Is(err, errTooManyFiles):

@@ -284,7 +284,13 @@ func (r *reception) commit() ([]Upload, error) {
 	defer r.end()
 	uploads := make([]Upload, len(r.files))
 	key := keyedOf(r.ctx)
-	err := r.g.db.Update(r.ctx, func(ctx context.Context, tx *sql.Tx) error {
+	promised, err := r.promiseHeld()
+	if err != nil {
+		r.undo()
+		return nil, err
+	}
+	defer promised()
+	err = r.g.db.UpdateIfRoom(r.ctx, func(ctx context.Context, tx *sql.Tx) error {
 		if key != nil {
 			if err := r.replay(ctx, tx, key); err != nil {
 				return err
@@ -314,6 +320,19 @@ func (r *reception) commit() ([]Upload, error) {
 	}
 	r.g.wake(r.made)
 	return uploads, nil
+}
+
+// promiseHeld promises room for what is in memory, until done: it was promised only
+// while it came in.
+func (r *reception) promiseHeld() (done func(), err error) {
+	if r.held == 0 {
+		return func() {}, nil
+	}
+	p, err := r.g.room.promise(int64(r.held))
+	if err != nil {
+		return nil, err
+	}
+	return p.end, nil
 }
 
 // fresh reports whether commit has made any job: else all files were there.

@@ -45,7 +45,7 @@ func openStore(ctx context.Context, data string) (*sqldb.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	return sqldb.Open(ctx, path, steps)
+	return sqldb.OpenReserved(ctx, path, steps, controlReserve)
 }
 
 const selectUploads = `select u.id, u.name, u.size, u.sha256, u.cksum, u.state, u.attempts, u.packets,

@@ -33,16 +33,27 @@ type DB struct {
 	write *sql.DB // one connection, used by the goroutine of commitLoop alone
 	read  *sql.DB
 
-	queue  chan *update
-	closed chan struct{} // closed by Close; nobody queues any more
-	loop   sync.WaitGroup
-	once   sync.Once
+	queue   chan *update
+	reserve *reserve
+	closed  chan struct{} // closed by Close; nobody queues any more
+	loop    sync.WaitGroup
+	once    sync.Once
 }
 
 // Open opens the database file, creates it if need be, and applies what is
 // missing of the migrations: files NNNN_name.sql in the root of migrations, in
 // the order of their numbers.
 func Open(ctx context.Context, path string, migrations fs.FS) (*DB, error) {
+	return OpenReserved(ctx, path, migrations, 0)
+}
+
+// OpenReserved is Open for a database that keeps so many bytes of the disk for
+// its updates, in a file beside it that has -reserve at the end of its name. When
+// the disk is full they are given up to [DB.Update], but not to
+// [DB.UpdateIfRoom], and taken back when there is room again, twice as much at
+// least. Where they cannot be had, they are missing.
+func OpenReserved(ctx context.Context, path string, migrations fs.FS, reserved int64) (*DB, error) {
+	reserve := openReserve(path+"-reserve", reserved)
 	write, err := connect(path, "immediate", false, 1)
 	if err != nil {
 		return nil, err
@@ -58,7 +69,7 @@ func Open(ctx context.Context, path string, migrations fs.FS) (*DB, error) {
 	if err != nil {
 		return nil, errors.Join(err, write.Close())
 	}
-	db := &DB{write: write, read: read, queue: make(chan *update, maxGroup), closed: make(chan struct{})}
+	db := &DB{write: write, read: read, reserve: reserve, queue: make(chan *update, maxGroup), closed: make(chan struct{})}
 	db.loop.Go(db.commitLoop)
 	return db, nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 )
 
 // maxGroup bounds how many updates share a commit, and with it how long the
@@ -17,6 +18,8 @@ type update struct {
 	ctx  context.Context
 	fn   func(ctx context.Context, tx *sql.Tx) error
 	done chan error // of one element
+	// ifRoom says that the reserve is not for it.
+	ifRoom bool
 	// state settles who speaks first: the caller who gives up or the writer who
 	// begins.
 	state atomic.Int32
@@ -36,8 +39,21 @@ const (
 // its own: one that fails or panics does not touch the others. fn may run only
 // statements on tx, must be quick, as all writers wait for it, and must not
 // call Update. It is not run if ctx ends while it waits.
+//
+// If the disk is full, what [OpenReserved] keeps is given up to it, and fn may be
+// run a second time.
 func (db *DB) Update(ctx context.Context, fn func(ctx context.Context, tx *sql.Tx) error) error {
-	u := &update{ctx: ctx, fn: fn, done: make(chan error, 1)}
+	return db.update(&update{ctx: ctx, fn: fn, done: make(chan error, 1)})
+}
+
+// UpdateIfRoom is Update for what may be refused when the disk is full: it leaves
+// to others what [OpenReserved] keeps. See [IsFull].
+func (db *DB) UpdateIfRoom(ctx context.Context, fn func(ctx context.Context, tx *sql.Tx) error) error {
+	return db.update(&update{ctx: ctx, fn: fn, done: make(chan error, 1), ifRoom: true})
+}
+
+func (db *DB) update(u *update) error {
+	ctx := u.ctx
 	select {
 	case <-db.closed:
 		return ErrClosed
@@ -61,12 +77,16 @@ func (db *DB) Update(ctx context.Context, fn func(ctx context.Context, tx *sql.T
 	}
 }
 
-// commitLoop is the only user of the writing connection.
+// commitLoop is the only user of the writing connection and of the reserve.
 func (db *DB) commitLoop() {
+	look := time.NewTicker(reserveEvery)
+	defer look.Stop()
 	for {
 		select {
 		case u := <-db.queue:
 			db.commit(db.group(u))
+		case <-look.C:
+			db.reserve.take()
 		case <-db.closed:
 			db.refuse()
 			return
@@ -101,53 +121,65 @@ func (db *DB) refuse() {
 	}
 }
 
-// commit runs a group in one transaction and answers each of its members.
+// commit runs a group in one transaction and answers each of its members. What
+// broke off, or found no room, is tried again in further ones.
 func (db *DB) commit(group []*update) {
+	for len(group) > 0 {
+		group = db.transact(group)
+	}
+}
+
+// transact is one transaction of commit. It returns those that need another one.
+func (db *DB) transact(group []*update) (again []*update) {
 	// The transaction belongs to all members: none of their contexts may end it.
 	tx, err := db.write.BeginTx(context.Background(), nil)
 	if err != nil {
-		answer(group, fmt.Errorf("begin: %w", err))
-		return
+		return db.failed(group, fmt.Errorf("begin: %w", err))
 	}
 	var kept []*update
-	for _, u := range group {
-		if !u.state.CompareAndSwap(waiting, begun) {
+	for i, u := range group {
+		if !u.begin() {
 			continue
 		}
-		if err := u.run(tx); err != nil {
-			u.done <- err
-			if errors.Is(err, errBroken) {
-				answer(kept, err)
-				_ = tx.Rollback() // it is over already, or of no use
-				db.again(group[indexAfter(group, u):])
-				return
-			}
+		err := u.run(tx)
+		if errors.Is(err, errBroken) {
+			_ = tx.Rollback() // it is over already, or of no use
+			return append(append(again, db.failed(append(kept, u), err)...), group[i+1:]...)
+		}
+		if err != nil {
+			again = append(again, db.failed([]*update{u}, err)...)
 			continue
 		}
 		kept = append(kept, u)
 	}
 	if err := tx.Commit(); err != nil {
 		_ = tx.Rollback()
-		answer(kept, fmt.Errorf("commit: %w", err))
-		return
+		return append(again, db.failed(kept, fmt.Errorf("commit: %w", err))...)
 	}
 	answer(kept, nil)
+	return again
 }
 
-// again commits the rest of a group whose transaction broke.
-func (db *DB) again(rest []*update) {
-	if len(rest) > 0 {
-		db.commit(rest)
+// failed answers those of whom nothing was kept, and returns those for whom there
+// may be room once the others, or the reserve, have made some.
+func (db *DB) failed(group []*update, err error) (again []*update) {
+	if !IsFull(err) {
+		answer(group, err)
+		return nil
 	}
-}
-
-func indexAfter(group []*update, u *update) int {
-	for i := range group {
-		if group[i] == u {
-			return i + 1
+	var refused []*update
+	for _, u := range group {
+		if u.ifRoom {
+			refused = append(refused, u)
+		} else {
+			again = append(again, u)
 		}
 	}
-	return len(group)
+	if len(again) > 0 && !db.reserve.giveUp() && len(refused) == 0 {
+		refused, again = again, nil
+	}
+	answer(refused, err)
+	return again
 }
 
 func answer(group []*update, err error) {
@@ -159,6 +191,11 @@ func answer(group []*update, err error) {
 // errBroken: the transaction of the group cannot go on; some errors of SQLite,
 // a full disk among them, may end it.
 var errBroken = errors.New("the transaction broke off and nothing of it is kept")
+
+// begin reports whether a member is to be run: its caller may have given up.
+func (u *update) begin() bool {
+	return u.state.CompareAndSwap(waiting, begun) || u.state.Load() == begun
+}
 
 // run runs one member inside a savepoint.
 func (u *update) run(tx *sql.Tx) error {
