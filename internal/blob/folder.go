@@ -131,12 +131,20 @@ func (f *Folder) in(name string, fn func(at *os.File, base string) error) error 
 }
 
 // Walk calls fn with the name of every file, in no order.
-func (f *Folder) Walk(fn func(name string) error) error { return walk(f.at, "", fn) }
+func (f *Folder) Walk(fn func(name string) error) error {
+	dir, err := openat(f.at, ".", unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	return errors.Join(walk(dir, "", fn), dir.Close())
+}
 
-// walk calls fn with every file in a folder and below it. It holds a handle for
-// each level; what is deeper than any name can be is left out.
+// walk calls fn with every file in a folder, of which nothing was read before, and
+// below it. It holds one handle for each level, of which there are half as many
+// as a name has bytes: a client that makes them all must not use up those that a
+// process usually may have. What is deeper than any name can be is left out.
 func walk(at *os.File, prefix string, fn func(name string) error) error {
-	return eachName(at, func(e fs.DirEntry) error {
+	return readNames(at, func(e fs.DirEntry) error {
 		name := prefix + e.Name()
 		switch {
 		case len(name) > maxName:
@@ -157,13 +165,18 @@ func walk(at *os.File, prefix string, fn func(name string) error) error {
 	})
 }
 
-// eachName reads a folder of any size in pieces.
-func eachName(at *os.File, fn func(fs.DirEntry) error) (err error) {
+// eachName calls fn with what is in a folder.
+func eachName(at *os.File, fn func(fs.DirEntry) error) error {
 	dir, err := openat(at, ".", unix.O_DIRECTORY)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, dir.Close()) }()
+	return errors.Join(readNames(dir, fn), dir.Close())
+}
+
+// readNames is eachName with a handle of its own. A folder of any size is read in
+// pieces.
+func readNames(dir *os.File, fn func(fs.DirEntry) error) error {
 	for {
 		entries, err := dir.ReadDir(1000)
 		for _, e := range entries {

@@ -194,6 +194,38 @@ func TestHandlesAreBounded(t *testing.T) {
 	}
 }
 
+// TestWalkOfDeepFolders: a client may make as many folders in each other as fit
+// into a name, and whoever walks through them has handles left.
+func TestWalkOfDeepFolders(t *testing.T) {
+	dir := t.TempDir()
+	d := open(t, dir)
+	name := strings.Repeat("a/", 511) + "f"
+	publish(t, d, "folder", name, "deep")
+	folder, err := blob.OpenFolder(dir, "folder")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer folder.Close()
+	before := handles(t)
+	for what, walk := range map[string]func(fn func(string) error) error{
+		"disk":         func(fn func(string) error) error { return d.Walk(func(_, name string) error { return fn(name) }) },
+		"folder":       folder.Walk,
+		"folder again": folder.Walk,
+	} {
+		var met []string
+		err := walk(func(name string) error {
+			met = append(met, name)
+			if more := handles(t) - before; more > 520 {
+				t.Errorf("%s: %d handles for 511 folders", what, more)
+			}
+			return nil
+		})
+		if err != nil || len(met) != 1 || met[0] != name {
+			t.Errorf("%s: met %d files, %v", what, len(met), err)
+		}
+	}
+}
+
 func handles(t *testing.T) int {
 	t.Helper()
 	all, err := os.ReadDir("/proc/self/fd")
