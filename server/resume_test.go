@@ -252,6 +252,40 @@ func TestUnfinishedExpire(t *testing.T) {
 	}
 }
 
+// TestRevokedWhileItExpires: to take away what was left of many transfers may take
+// long, and a client that is revoked meanwhile is cut as soon as at any time.
+func TestRevokedWhileItExpires(t *testing.T) {
+	inBubble(t, server.Limits{KeepUnfinished: time.Minute}, func(t *testing.T, h *harness) {
+		var kept []int64
+		h.client("alice").offer(resumed("f", strings.Repeat("x", 2*mib), 1, mib, &kept))
+		expiring, leave := make(chan struct{}), make(chan struct{})
+		defer close(leave)
+		hold := func(message string) {
+			if message == "unfinished transfers dropped: nobody went on with them" {
+				close(expiring)
+				<-leave
+			}
+		}
+		h.overhear.Store(&hold)
+		sidecars, err := filepath.Glob(filepath.Join(h.data, "staging", "*.state"))
+		if err != nil || len(sidecars) != 1 {
+			t.Fatalf("%q, %v", sidecars, err)
+		}
+		if err := os.Chtimes(sidecars[0], time.Unix(0, 0), time.Unix(0, 0)); err != nil { // the bubble's time is long ago
+			t.Fatal(err)
+		}
+		<-expiring
+		p := h.client("alice")
+		if err := server.RevokeClient(t.Context(), h.data, "alice"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		if !is(p.gone) || !errors.Is(p.ended, proto.ErrRevoked) {
+			t.Error("the client is not cut within 2 seconds")
+		}
+	})
+}
+
 // TestExpireWhileItRuns: the server looks by itself once an hour, and what goes
 // does not count any more.
 func TestExpireWhileItRuns(t *testing.T) {

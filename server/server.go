@@ -46,8 +46,8 @@ type Server struct {
 	arrivals chan *arrival // files that have come, for commitAll
 	adopting chan struct{} // of one element: who holds it reads a file to record it
 
-	quit    context.CancelFunc // ends watch; nil if it does not run
-	running sync.WaitGroup     // commitAll and watch
+	quit    context.CancelFunc // ends what watch began; nil if it did not
+	running sync.WaitGroup     // commitAll, and what watch began
 
 	strangers burst // lines about connections whose client did not become known
 	crowded   burst // lines about connections over a limit
@@ -105,7 +105,7 @@ func (s *Server) open(ctx context.Context, data string) (err error) {
 	watching, quit := context.WithCancel(context.WithoutCancel(ctx))
 	s.quit = quit
 	s.running.Go(s.commitAll)
-	s.running.Go(func() { s.watch(watching) })
+	s.watch(watching)
 	return nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -55,6 +56,19 @@ func (j *journal) String() string {
 	return j.buf.String()
 }
 
+// overheard is a log of which each message is told before it is written.
+type overheard struct {
+	slog.Handler
+	tell *atomic.Pointer[func(message string)]
+}
+
+func (o overheard) Handle(ctx context.Context, r slog.Record) error {
+	if tell := o.tell.Load(); tell != nil {
+		(*tell)(r.Message)
+	}
+	return o.Handler.Handle(ctx, r)
+}
+
 // lines returns those that contain every one of parts.
 func (j *journal) lines(parts ...string) (found []string) {
 next:
@@ -82,6 +96,7 @@ type harness struct {
 	done    chan error // what Serve returned
 
 	admission server.Admission
+	overhear  atomic.Pointer[func(message string)] // is called with what is logged
 }
 
 // start opens a server and serves fakes, on a folder that may have been used.
@@ -97,7 +112,7 @@ func openOn(t testing.TB, data string, limits server.Limits) *harness {
 	h := &harness{t: t, data: data, log: new(journal), admission: server.Admission{Open: true}}
 	s, err := server.Open(t.Context(), server.Config{
 		Data: data, Grace: time.Minute, Limits: limits,
-		Log: slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Log: slog.New(overheard{slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug}), &h.overhear}),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -13,21 +13,25 @@ const (
 	expireEvery = time.Hour
 )
 
-// watch does what has to be done now and then, until ctx ends.
+// watch does what has to be done now and then, until ctx ends. A revocation does
+// not wait for unfinished transfers to be looked through: there can be many, and
+// taking a large file away takes long.
 func (s *Server) watch(ctx context.Context) {
-	often, seldom := time.NewTicker(watchEvery), time.NewTicker(expireEvery)
-	defer often.Stop()
-	defer seldom.Stop()
+	s.running.Go(func() { s.every(ctx, expireEvery, func() error { return s.expire(nil) }) })
+	s.running.Go(func() { s.every(ctx, watchEvery, func() error { return s.cutRevoked(ctx) }) })
+}
+
+// every does something at intervals until ctx ends.
+func (s *Server) every(ctx context.Context, interval time.Duration, do func() error) {
+	due := time.NewTicker(interval)
+	defer due.Stop()
 	for {
-		var err error
 		select {
 		case <-ctx.Done():
 			return
-		case <-often.C:
-			err = s.cutRevoked(ctx)
-		case <-seldom.C:
-			err = s.expire(nil)
+		case <-due.C:
 		}
+		err := do()
 		if err == nil || ctx.Err() != nil {
 			continue
 		}
