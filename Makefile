@@ -77,6 +77,14 @@ bench: ## Measure beside scp, rsync and nginx, for docs/performance.md
 	@$(GO) run ./tools/deps bench
 	$(GO) run ./internal/bench
 
+.PHONY: swagger-ui
+swagger-ui: FROM = tools/npm/node_modules/swagger-ui-dist
+swagger-ui: TO = web/static/docs/swagger-ui
+swagger-ui: deps ## Copy Swagger UI from npm, in the version that tools/npm pins
+	install -m 644 $(FROM)/swagger-ui-bundle.js $(FROM)/swagger-ui-bundle.js.LICENSE.txt $(FROM)/swagger-ui.css $(TO)
+	install -m 644 $(FROM)/LICENSE $(TO)/LICENSE.txt
+	install -m 644 $(FROM)/NOTICE $(TO)/NOTICE.txt
+
 .PHONY: screenshots
 screenshots: deps ## Take docs/images anew
 	@$(GO) run ./tools/deps screenshots

@@ -131,7 +131,7 @@ func TestBadBearers(t *testing.T) {
 	for _, header := range []string{good, "bearer " + secret, "BEARER  " + secret} {
 		s.ask(t, "GET", "/uploads", nil, "Authorization", header).uploads(t, http.StatusOK)
 	}
-	for _, path := range []string{"/", "/healthz", "/readyz", "/openapi.yaml", "/app.js", "/problems", "/problems/unauthorized"} {
+	for _, path := range []string{"/", "/healthz", "/readyz", "/openapi.yaml", "/docs", "/docs/docs.js", "/app.js", "/problems", "/problems/unauthorized"} {
 		if a := s.ask(t, "GET", path, nil); a.StatusCode != http.StatusOK {
 			t.Errorf("%s without a token: %d, want 200", path, a.StatusCode)
 		}

@@ -35,7 +35,8 @@ type static struct {
 	saveAs    string // the name for who keeps it; "" if it is to be shown
 }
 
-// staticFiles are the page's files by the paths of their URLs.
+// staticFiles are the files of the pages by the paths of their URLs; a folder's
+// index.html has that of the folder.
 func staticFiles() map[string]static {
 	files := map[string]static{}
 	err := fs.WalkDir(web.Files(), ".", func(name string, d fs.DirEntry, err error) error {
@@ -43,14 +44,16 @@ func staticFiles() map[string]static {
 			return err
 		}
 		content, err := fs.ReadFile(web.Files(), name)
-		files["/"+name] = newStatic(name, content)
+		at := "/" + name
+		if path.Base(name) == "index.html" {
+			at = path.Dir(at)
+		}
+		files[at] = newStatic(name, content)
 		return err
 	})
 	if err != nil {
 		panic("internal error: " + err.Error()) // the files are embedded
 	}
-	files["/"] = files["/index.html"]
-	delete(files, "/index.html")
 	return files
 }
 
@@ -112,6 +115,31 @@ func (f static) matches(fields []string) bool {
 //	@Header		304	{string}	ETag	"Its version"
 //	@Router		/ [get]
 func (a *httpAPI) getPage(x *exchange, r *http.Request) error { return a.static["/"].serve(x, r) }
+
+// docsPath is the page about the API.
+const docsPath = "/docs"
+
+// docsPolicy is contentPolicy for what Swagger UI does: it has pictures in its
+// style sheet and makes markup of strings, of the description's alone, which it
+// cleans before. No script is run but those that the gateway serves.
+const docsPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; " +
+	"connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+
+// getDocs is the description of the API to be read and tried by people.
+//
+//	@Summary	This description as a page
+//	@ID			getDocs
+//	@Tags		service
+//	@Produce	html
+//	@Success	200	{string}	string	"A page that shows /openapi.yaml, and sends requests"
+//	@Header		200	{string}	ETag	"Its version"
+//	@Success	304	"It is the one that If-None-Match names"
+//	@Header		304	{string}	ETag	"Its version"
+//	@Router		/docs [get]
+func (a *httpAPI) getDocs(x *exchange, r *http.Request) error {
+	x.Header().Set("Content-Security-Policy", docsPolicy)
+	return a.static[docsPath].serve(x, r)
+}
 
 // getDescription is the description of the API.
 //

@@ -4,7 +4,6 @@ import (
 	"io/fs"
 	"net/http"
 	"path"
-	"strings"
 	"testing"
 
 	"ferry/api"
@@ -22,7 +21,10 @@ func TestStaticFiles(t *testing.T) {
 			t.Errorf("%s has a media type that page.go does not know", name)
 		}
 		content, err := fs.ReadFile(web.Files(), name)
-		want["/"+strings.TrimSuffix(name, "index.html")] = content
+		if path.Base(name) == "index.html" {
+			name = path.Dir(name)
+		}
+		want[path.Clean("/"+name)] = content
 		return err
 	})
 	if err != nil {

@@ -139,8 +139,9 @@ func (a *httpAPI) routes() *chi.Mux {
 	a.get(m, problemsPath+"{name}", a.getProblem)
 	a.get(m, "/openapi.yaml", a.getDescription)
 	a.get(m, "/", a.getPage)
+	a.get(m, docsPath, a.getDocs)
 	for path, f := range a.static {
-		if path != "/" {
+		if path != "/" && path != docsPath {
 			a.get(m, path, f.serve)
 		}
 	}
@@ -166,7 +167,7 @@ func (a *httpAPI) serve(h handler) http.HandlerFunc {
 }
 
 func notFound(*exchange, *http.Request) error {
-	return refusal(kindNotFound, "Nothing has this address. The page is at /, the API is described in /openapi.yaml.")
+	return refusal(kindNotFound, "Nothing has this address. The page is at /, the API is described at /docs.")
 }
 
 // methodNotAllowed says which methods are, as RFC 9110 wants.
@@ -183,6 +184,6 @@ func methodNotAllowed(m *chi.Mux) handler {
 			}
 		}
 		x.Header().Set("Allow", strings.Join(allowed, ", "))
-		return refusal(kindMethod, "%.20s is not possible here; %s is. Nothing was done. The API is described in /openapi.yaml.", r.Method, strings.Join(allowed, ", "))
+		return refusal(kindMethod, "%.20s is not possible here; %s is. Nothing was done. The API is described at /docs.", r.Method, strings.Join(allowed, ", "))
 	}
 }

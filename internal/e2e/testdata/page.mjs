@@ -14,12 +14,16 @@ const npm = createRequire(new URL("../../../tools/npm/package.json", import.meta
 const { chromium } = npm("playwright-core");
 const axeSource = await readFile(npm.resolve("axe-core/axe.min.js"), "utf8");
 
-const scenarios = { journey, large, keyboard, states, troubled, many, scriptless, languages, pseudo, tokens, folders, thousands };
+const scenarios = { journey, large, keyboard, states, troubled, many, scriptless, languages, pseudo, tokens, folders, thousands, docs };
 const [name, parameters] = process.argv.slice(2);
 const given = JSON.parse(parameters);
 
 /** How long anything may take to show. */
 const patience = 15_000;
+
+/** What every page's Content-Security-Policy has, and what those have that are all ours. */
+const commonPolicies = ["default-src 'none'", "script-src 'self'", "style-src 'self'", "base-uri 'none'", "frame-ancestors 'none'"];
+const ownPolicies = [...commonPolicies, "require-trusted-types-for 'script'", "trusted-types ferry"];
 
 const browser = await chromium.launch({
   executablePath: given.chromium,
@@ -37,7 +41,7 @@ try {
  * refused is what the page is expected to be refused: METHOD /path STATUS.
  * prepare is called with the page before it goes anywhere.
  */
-async function open({ refused = [], prepare, at = "/", ...options } = {}) {
+async function open({ refused = [], prepare, at = "/", policies = ownPolicies, ...options } = {}) {
   const context = await browser.newContext({ viewport: { width: 1000, height: 900 }, ...options });
   context.setDefaultTimeout(patience);
   const page = await context.newPage();
@@ -63,7 +67,7 @@ async function open({ refused = [], prepare, at = "/", ...options } = {}) {
   await prepare?.(page);
   const answer = await page.goto(given.base + at);
   const policy = answer.headers()["content-security-policy"] ?? "";
-  for (const must of ["default-src 'none'", "script-src 'self'", "style-src 'self'", "frame-ancestors 'none'", "require-trusted-types-for 'script'", "trusted-types ferry"]) {
+  for (const must of policies) {
     assert.ok(policy.includes(must), `Content-Security-Policy is ${policy}, want ${must} in it`);
   }
   assert.ok(!/unsafe|https?:|\*/.test(policy), `Content-Security-Policy is too wide: ${policy}`);
@@ -646,5 +650,37 @@ async function thousands() {
   await heard(page, "4,897 files are cancelled.");
   await page.locator("#others").waitFor({ state: "hidden" });
   await page.locator("#summary").getByText("3 on the way").waitFor();
+  await close();
+}
+
+/** The API's description is shown, and what it describes can be tried. */
+async function docs() {
+  const { page, close } = await open({ at: given.at, policies: commonPolicies, refused: ["GET /ferry/uploads 401"] });
+  await page.getByRole("heading", { name: /^Ferry/ }).waitFor();
+  const shown = await page.locator(".opblock-summary").evaluateAll((all) => all.map((summary) => {
+    const part = (name) => summary.querySelector(`.opblock-summary-${name}`).textContent.replaceAll("\u200b", ""); // where lines may break
+    return `${part("method")} ${part("path")}`;
+  }));
+  assert.deepEqual(shown.toSorted(), given.operations.toSorted());
+  assert.equal(await page.locator(".errors-wrapper").count(), 0, "Swagger UI finds errors");
+
+  const list = page.locator("#operations-uploads-listUploads");
+  await list.getByRole("button", { name: "get /uploads" }).first().click();
+  await list.getByRole("button", { name: "Try it out" }).click();
+  await list.getByRole("button", { name: "Execute" }).click();
+  const live = list.locator(".live-responses-table");
+  await live.getByText("401", { exact: true }).first().waitFor();
+
+  await page.getByRole("button", { name: "Authorize" }).first().click();
+  await page.locator(".auth-container input").fill(given.token);
+  await page.locator(".auth-container").getByRole("button", { name: "Apply credentials" }).click();
+  await page.locator(".auth-container").getByRole("button", { name: "Close" }).click();
+  await list.getByRole("button", { name: "Execute" }).click();
+  await live.getByText("200", { exact: true }).first().waitFor();
+  await live.getByText('"uploads": []').waitFor();
+
+  // The longest of all, with a form in it.
+  await page.locator("#operations-uploads-postUploads").getByRole("button").first().click();
+  await page.locator("#operations-uploads-postUploads").getByText("Durable; it will be delivered").waitFor();
   await close();
 }
