@@ -37,7 +37,7 @@ http {
     listen unix:%[1]s/front.sock;
     location /ferry/ {
       proxy_pass %[2]s;
-      proxy_http_version 1.1;
+      proxy_http_version %[5]s;
       proxy_request_buffering %[3]s;
       proxy_buffering %[3]s;
       proxy_set_header Host $http_host;
@@ -49,9 +49,9 @@ http {
 }
 `
 
-// startNginx has a real nginx pass /ferry/ on to upstream, and returns the unix
-// socket at which it listens.
-func startNginx(t *testing.T, upstream, buffering string) (socket string) {
+// startNginx has a real nginx pass /ferry/ on to upstream in a version of HTTP/1,
+// and returns the unix socket at which it listens.
+func startNginx(t *testing.T, upstream, buffering, version string) (socket string) {
 	t.Helper()
 	if _, err := os.Stat(nginxProgram); err != nil {
 		t.Skipf("SKIPPED: nothing is tested behind a proxy, %s is missing: go run ./tools/deps installs it", nginxProgram)
@@ -66,7 +66,7 @@ func startNginx(t *testing.T, upstream, buffering string) (socket string) {
 		user = "user root;" // its workers reach what it has made
 	}
 	config := filepath.Join(dir, "nginx.conf")
-	if err := os.WriteFile(config, fmt.Appendf(nil, nginxConfig, dir, upstream, buffering, user), 0o600); err != nil {
+	if err := os.WriteFile(config, fmt.Appendf(nil, nginxConfig, dir, upstream, buffering, user, version), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(nginxProgram, "-c", config, "-p", dir, "-e", filepath.Join(dir, "start.log"))
@@ -115,7 +115,7 @@ func behindNginx(t *testing.T, server, buffering, slash string) {
 	gw := start(t, "gateway", "--data", data, "--name", "nginx-"+name, "--to", "v3://"+server+"?window=64", "--http", "127.0.0.1:0",
 		"--behind-proxy", "--trusted-proxy", "127.0.0.1", "--base-path", "/ferry")
 	at := strings.TrimSuffix(gw.http, "/ferry")
-	socket := startNginx(t, at+slash, buffering)
+	socket := startNginx(t, at+slash, buffering, "1.1")
 
 	path := filepath.Join(t.TempDir(), "large.bin")
 	writeFile(t, path, 7, 20<<20)
