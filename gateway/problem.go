@@ -236,6 +236,7 @@ func (x *exchange) json(status int, mediaType string, value any) {
 	h.Set("Content-Type", mediaType)
 	h.Set("Cache-Control", "no-store")
 	b := encodeJSON(value)
+	h.Set("Content-Length", strconv.Itoa(len(b))) // HEAD has it of a long answer, too
 	x.WriteHeader(status)
 	x.write(b)
 }
