@@ -73,7 +73,7 @@ fuzz: ## Run each fuzzer for FUZZTIME (10s)
 	done
 
 .PHONY: bench
-bench: ## Measure beside scp, rsync and nginx, for docs/performance.md
+bench: ## Measure beside scp, rsync, nginx and simpler handlers, for docs/performance.md
 	@$(GO) run ./tools/deps bench
 	$(GO) run ./internal/bench
 

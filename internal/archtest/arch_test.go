@@ -62,7 +62,7 @@ var rules = map[string]rule{
 	"web": {},
 
 	"cmd/ferry":      {ours: everything},
-	"internal/bench": {},
+	"internal/bench": {ours: []string{"gateway", "proto"}},
 	"tools/deps":     {},
 	"tools/openapi":  {},
 }

@@ -110,18 +110,24 @@ func (f *ferryPair) get(ctx context.Context, id string) (u upload, err error) {
 }
 
 func do(req *http.Request, want int, into any) error {
+	_, err := doHeader(req, want, into)
+	return err
+}
+
+// doHeader is do, and returns the answer's header.
+func doHeader(req *http.Request, want int, into any) (http.Header, error) {
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	body, err := io.ReadAll(res.Body)
 	if err := errors.Join(err, res.Body.Close()); err != nil {
-		return err
+		return nil, err
 	}
 	if res.StatusCode != want {
-		return fmt.Errorf("%s %s: %s: %s", req.Method, req.URL.Path, res.Status, body)
+		return nil, fmt.Errorf("%s %s: %s: %s", req.Method, req.URL.Path, res.Status, body)
 	}
-	return json.Unmarshal(body, into)
+	return res.Header, json.Unmarshal(body, into)
 }
 
 func (f *ferryPair) cpu() time.Duration {

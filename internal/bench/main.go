@@ -1,9 +1,10 @@
-// Command bench measures Ferry beside the programs it wants to replace, on
-// this machine, in one run: the contestants take turns, so that what drifts
-// drifts for all of them, and what counts is the ratio of the medians. It
-// prints tables in Markdown for docs/performance.md.
+// Command bench measures Ferry beside the programs it wants to replace, and
+// beside itself with much and little to do, on this machine, in one run: the
+// contestants take turns, so that what drifts drifts for all of them, and what
+// counts is the ratio of the medians. It prints tables in Markdown for
+// docs/performance.md.
 //
-//	go run ./internal/bench [-rounds N] [-size BYTES] [-files N] [v3] [large] [small] [scale]
+//	go run ./internal/bench [-rounds N] [-size BYTES] [-files N] [-rows N] [SUITE...]
 //
 // It needs openssh, rsync, nginx, curl and openssl: go run ./tools/deps bench
 // installs what is missing.
@@ -27,6 +28,7 @@ type options struct {
 	rounds int
 	size   int64 // bytes of one large file
 	files  int   // small ones
+	rows   int   // of a full table
 }
 
 // A suite is a table.
@@ -41,6 +43,10 @@ var suites = []suite{
 	{"large", benchLarge},
 	{"small", benchSmall},
 	{"scale", benchScale},
+	{"intake", benchIntake},
+	{"through", benchThrough},
+	{"queued", benchQueued},
+	{"finished", benchFinished},
 }
 
 func main() {
@@ -48,6 +54,7 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 9, "how often each contestant runs; the first round of each is not counted")
 	flag.Int64Var(&o.size, "size", 0, "size of the file in bytes; 0 is that of the suite")
 	flag.IntVar(&o.files, "files", 10_000, "how many small files")
+	flag.IntVar(&o.rows, "rows", 1_000_000, "how many uploads a full table has")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -159,6 +166,10 @@ func median(costs []cost, of func(cost) time.Duration) time.Duration {
 	for _, c := range costs {
 		all = append(all, of(c))
 	}
-	slices.Sort(all)
+	return medianOf(all)
+}
+
+func medianOf(all []time.Duration) time.Duration {
+	all = slices.Sorted(slices.Values(all))
 	return all[len(all)/2]
 }

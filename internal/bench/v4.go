@@ -29,6 +29,7 @@ type nativeServer struct {
 	args   []string // of ferry send
 	home   string
 	data   string
+	to     string // its URL
 }
 
 func startNative(ctx context.Context, binary, dir string) (s *nativeServer, err error) {
@@ -42,22 +43,29 @@ func startNative(ctx context.Context, binary, dir string) (s *nativeServer, err 
 	if err != nil {
 		return nil, errors.Join(err, s.stop())
 	}
-	token, err := exec.CommandContext(ctx, binary, "server", "token", "create", "--data", s.data).Output()
+	token, err := s.token(ctx)
 	if err != nil {
 		return nil, errors.Join(err, s.stop())
 	}
-	s.args = []string{"send", "--to", fmt.Sprintf("v4://%s?pin=%s", address, bytes.TrimSpace(pin)), "--name", "bench"}
+	s.to = fmt.Sprintf("v4://%s?pin=%s", address, bytes.TrimSpace(pin))
+	s.args = []string{"send", "--to", s.to, "--name", "bench"}
 	first := filepath.Join(dir, "first")
 	if err := os.WriteFile(first, []byte("first"), 0o600); err != nil {
 		return nil, errors.Join(err, s.stop())
 	}
-	if _, err := s.send(ctx, "", "--join", string(bytes.TrimSpace(token)), first); err != nil {
+	if _, err := s.send(ctx, "", "--join", token, first); err != nil {
 		return nil, errors.Join(err, s.stop())
 	}
 	return s, nil
 }
 
 func (s *nativeServer) stop() error { return end(s.cmd) }
+
+// token is one that lets a client join.
+func (s *nativeServer) token(ctx context.Context) (string, error) {
+	out, err := exec.CommandContext(ctx, s.binary, "server", "token", "create", "--data", s.data).Output()
+	return string(bytes.TrimSpace(out)), err
+}
 
 // startBoth starts what is measured and what it is measured beside.
 func startBoth(ctx context.Context, binary, dir string) (native *nativeServer, ssh *sshServer, stop func() error, err error) {

@@ -1,0 +1,271 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"ferry/gateway"
+	"ferry/proto"
+)
+
+const (
+	intakeClients = 64
+	intakeSize    = 4 << 10
+)
+
+// benchIntake sends small files by many clients at once, to handlers that are all in
+// this process, and so all pay for the clients.
+func benchIntake(ctx context.Context, dir, binary string, o options) (err error) {
+	native, err := startNative(ctx, binary, dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, native.stop()) }()
+	token, err := native.token(ctx)
+	if err != nil {
+		return err
+	}
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // a destination that does not answer
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, silent.Close()) }()
+	filing, err := newFiling(filepath.Join(dir, "filing"))
+	if err != nil {
+		return err
+	}
+	var contestants []contestant
+	for _, c := range []struct {
+		name, short string
+		start       func(ctx context.Context) (*handler, error)
+	}{
+		{"ferry gateway, each durable", "ferry", func(ctx context.Context) (*handler, error) {
+			return startGateway(ctx, filepath.Join(dir, "held"), "v4://"+silent.Addr().String()+"?ca=system", "")
+		}},
+		{"ferry gateway, each durable, while it delivers them to a server", "ferry with deliveries", func(ctx context.Context) (*handler, error) {
+			return startGateway(ctx, filepath.Join(dir, "delivering"), native.to, token)
+		}},
+		{"a handler that reads and drops", "dropping", func(context.Context) (*handler, error) {
+			return startHandler(http.HandlerFunc(drop))
+		}},
+		{"a handler that writes a file each: fsync, rename, fsync of the folder", "a file each", func(context.Context) (*handler, error) {
+			return startHandler(filing)
+		}},
+	} {
+		contestants = append(contestants, contestant{name: c.name, short: c.short, deliver: func(ctx context.Context, name string) (took cost, err error) {
+			h, err := c.start(ctx)
+			if err != nil {
+				return cost{}, err
+			}
+			defer func() { err = errors.Join(err, h.stop()) }()
+			return postMany(ctx, h.address, name, o.files)
+		}})
+	}
+	costs, err := turns(ctx, o.rounds, contestants)
+	if err != nil {
+		return err
+	}
+	report(fmt.Sprintf("%d POST of %d bytes by %d clients", o.files, intakeSize, intakeClients), contestants, costs, float64(o.files), "requests")
+	return nil
+}
+
+// postMany sends files by many clients at once, each on a connection of its own,
+// with names not used before.
+func postMany(ctx context.Context, address, prefix string, files int) (cost, error) {
+	body := make([]byte, intakeSize)
+	if _, err := rand.Read(body); err != nil {
+		return cost{}, err
+	}
+	conns := make([]net.Conn, intakeClients)
+	for i := range conns {
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+		if err != nil {
+			return cost{}, err
+		}
+		defer conn.Close() //nolint:errcheck // all was answered
+		conns[i] = conn
+	}
+	var next atomic.Int64
+	failed := make(chan error, len(conns))
+	begun, before := time.Now(), cpuOf(os.Getpid())
+	var clients sync.WaitGroup
+	for _, conn := range conns {
+		clients.Go(func() {
+			c := poster{conn: conn, answers: bufio.NewReader(conn), address: address, body: body}
+			for i := next.Add(1); i <= int64(files); i = next.Add(1) {
+				if err := c.post(fmt.Sprintf("%s-%d", prefix, i)); err != nil {
+					failed <- err
+					return
+				}
+			}
+		})
+	}
+	clients.Wait()
+	took := cost{wall: time.Since(begun), cpu: cpuOf(os.Getpid()) - before}
+	select {
+	case err := <-failed:
+		return cost{}, err
+	default:
+		return took, nil
+	}
+}
+
+// A poster is a client that costs less than one of net/http, which would take
+// much of what is measured.
+type poster struct {
+	conn    net.Conn
+	answers *bufio.Reader
+	address string
+	body    []byte
+	request bytes.Buffer
+}
+
+// post sends a file and reads the answer.
+func (p *poster) post(name string) error {
+	p.request.Reset()
+	fmt.Fprintf(&p.request, "POST /uploads?name=%s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n", name, p.address, len(p.body))
+	p.request.Write(p.body)
+	if _, err := p.conn.Write(p.request.Bytes()); err != nil {
+		return err
+	}
+	status, err := p.answers.ReadString('\n')
+	if err != nil {
+		return err
+	}
+	length := 0
+	for {
+		line, err := p.answers.ReadString('\n')
+		if err != nil {
+			return err
+		}
+		if line == "\r\n" {
+			break
+		}
+		if value, ok := strings.CutPrefix(line, "Content-Length: "); ok {
+			if length, err = strconv.Atoi(strings.TrimSpace(value)); err != nil {
+				return err
+			}
+		}
+	}
+	if _, err := p.answers.Discard(length); err != nil {
+		return err
+	}
+	if !strings.HasPrefix(status, "HTTP/1.1 20") {
+		return fmt.Errorf("POST %s: %s", name, strings.TrimSpace(status))
+	}
+	return nil
+}
+
+// A handler is a server of HTTP in this process.
+type handler struct {
+	address string
+	stop    func() error
+}
+
+func startHandler(h http.Handler) (*handler, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: time.Minute}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(ln) }()
+	return &handler{ln.Addr().String(), func() error {
+		err := srv.Close()
+		if ended := <-served; !errors.Is(ended, http.ErrServerClosed) {
+			err = errors.Join(err, ended)
+		}
+		return err
+	}}, nil
+}
+
+// startGateway runs a gateway in this process.
+func startGateway(ctx context.Context, data, to, token string) (*handler, error) {
+	destination, err := proto.ParseDestination(to)
+	if err != nil {
+		return nil, err
+	}
+	name, err := proto.ParseClientName("intake")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(data, 0o700); err != nil {
+		return nil, err
+	}
+	g, err := gateway.Open(ctx, gateway.Config{Data: data, To: destination, Name: name, Join: token, Grace: time.Millisecond})
+	if err != nil {
+		return nil, err
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, errors.Join(err, g.Close())
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	served := make(chan error, 1)
+	go func() { served <- g.Serve(ctx, ln) }()
+	return &handler{ln.Addr().String(), func() error {
+		cancel()
+		return errors.Join(<-served, g.Close())
+	}}, nil
+}
+
+func drop(w http.ResponseWriter, r *http.Request) {
+	if _, err := io.Copy(io.Discard, r.Body); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.WriteHeader(http.StatusAccepted)
+}
+
+// filing stores each body as a file, durably, as programs do that know nothing of
+// each other's requests.
+type filing struct {
+	dir    string
+	folder *os.File
+}
+
+func newFiling(dir string) (*filing, error) {
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, err
+	}
+	folder, err := os.Open(dir)
+	return &filing{dir, folder}, err
+}
+
+func (f *filing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if err := f.store(r.URL.Query().Get("name"), r.Body); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.WriteHeader(http.StatusAccepted)
+}
+
+func (f *filing) store(name string, body io.Reader) error {
+	path := filepath.Join(f.dir, filepath.Base(name))
+	file, err := os.Create(path + ".part")
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(file, body)
+	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(path+".part", path); err != nil {
+		return err
+	}
+	return f.folder.Sync()
+}
