@@ -9,7 +9,7 @@ import (
 var goTypes = map[string]object{
 	"int64":     {"format": "int64", "minimum": 0},
 	"int":       {"minimum": 0},
-	"uint32":    {"minimum": 0, "maximum": 1<<32 - 1},
+	"uint32":    {"format": "int64", "minimum": 0, "maximum": 1<<32 - 1}, // int32 has no room for it
 	"time.Time": {"format": "date-time", "examples": []any{"2026-03-14T15:09:26.535897Z"}},
 	"ulid.ULID": {"pattern": "^[0-7][0-9A-HJKMNP-TV-Z]{25}$", "description": "A ULID: ids sort by the time at which uploads began", "examples": []any{"01KKPXQ7M7C1WB0K8VQ0N4Y6TJ"}},
 }
