@@ -175,8 +175,8 @@ func (h *handshakeV4) wrap(code v4.Code, r Registration, bad string) error {
 	}
 	secret := v4.NewSecret()
 	wrapped, err := v4.WrapSecret(public, secret)
-	if err != nil {
-		return brokenError{err}
+	if err != nil { // it is RSA of that size, and no key: of an even modulus, say
+		return notGood(bad, err)
 	}
 	toServer, toClient, err := v4.Keys(secret, h.exporter, r.ID)
 	if err != nil {

@@ -6,9 +6,11 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"os"
 	"slices"
@@ -214,6 +216,13 @@ func TestV4TurnedAway(t *testing.T) {
 		"short key": {
 			say: func(r *rawV4) {
 				r.register("bob", "good").say(v4.CodePublicKey, 0, v4.PublicKey{Key: spki(short)}.Append(nil))
+			},
+			reason: v4.ReasonUnauthorized, want: proto.ErrUnauthorized,
+		},
+		"key that encrypts nothing": {
+			say: func(r *rawV4) {
+				even := rsa.PublicKey{N: new(big.Int).Lsh(big.NewInt(1), v4.KeyBits-1), E: 65537}
+				r.register("bob", "good").say(v4.CodePublicKey, 0, v4.PublicKey{Key: must(x509.MarshalPKIXPublicKey(&even))}.Append(nil))
 			},
 			reason: v4.ReasonUnauthorized, want: proto.ErrUnauthorized,
 		},
