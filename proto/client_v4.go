@@ -105,16 +105,22 @@ func (c *clientV4) send(ctx context.Context, o Offer, src Source, w Watcher) (Re
 }
 
 // sendAs sends a file. A server may give a client few places, and those of its
-// own that rest are not to keep it out.
+// own that rest are not to keep it out. Nor is a key that another process has
+// replaced meanwhile: the server ends what began with the old one.
 func (c *clientV4) sendAs(ctx context.Context, o Offer, src Source, w Watcher, small bool) (Receipt, error) {
+	before := c.known()
 	r, err := c.sendOnce(ctx, o, src, w, small)
-	if !errors.Is(err, ErrBusy) || !c.idle.drop() {
+	switch {
+	case errors.Is(err, ErrBusy) && c.idle.drop():
+		select {
+		case <-time.After(placeFreed):
+		case <-ctx.Done():
+			return Receipt{}, context.Cause(ctx)
+		}
+	case errors.Is(err, ErrUnauthorized) && c.rekeyed(ctx, before):
+		c.idle.drop()
+	default:
 		return r, err
-	}
-	select {
-	case <-time.After(placeFreed):
-	case <-ctx.Done():
-		return Receipt{}, context.Cause(ctx)
 	}
 	return c.sendOnce(ctx, o, src, w, small)
 }

@@ -60,6 +60,21 @@ func (c *clientV4) recall(ctx context.Context) (identityV4, error) {
 	return c.me.identityV4, c.load(ctx)
 }
 
+// known is who the client is by now; zero if that was not asked yet.
+func (c *clientV4) known() Identity {
+	c.me.mu.Lock()
+	defer c.me.mu.Unlock()
+	return c.me.id
+}
+
+// rekeyed reports whether the keyring has other keys than the client had before.
+func (c *clientV4) rekeyed(ctx context.Context, before Identity) bool {
+	c.me.mu.Lock()
+	defer c.me.mu.Unlock()
+	id, ok, err := c.cfg.Keyring.Load(ctx)
+	return err == nil && ok && !same(id, c.me.refuted) && (!same(id, before) || !bytes.Equal(id.NextKey, before.NextKey))
+}
+
 // load takes from the keyring who the client is. An identity that the server
 // does not know, or not yet, of another name, or with a key that is too short
 // (those of version 3 are) is none.

@@ -107,6 +107,68 @@ func TestVersion4(t *testing.T) {
 	}
 }
 
+// TestRotateBeside4: another process with the same identity replaces the key while
+// files are sent. The server ends the connections that began with the old one,
+// and the files arrive over others.
+func TestRotateBeside4(t *testing.T) {
+	h, to := listen4(t, t.TempDir())
+	identity := new(keyring)
+	begin := func(join string) *proto.Client {
+		c := proto.NewClient(proto.ClientConfig{To: to, Name: clientName(t, "alice"), Keyring: identity, Join: join})
+		t.Cleanup(func() { _ = c.Close() })
+		return c
+	}
+	sender, other := begin(h.token(server.TokenOptions{})), begin("")
+	if _, err := deliver4(t, sender, "first", nil, 1); err != nil {
+		t.Fatal(err)
+	}
+	begun, rotated := make(chan struct{}), make(chan struct{})
+	content := random(2 * mib)
+	src := func() (io.ReadCloser, error) {
+		return io.NopCloser(io.MultiReader(bytes.NewReader(content[:mib]), &held{begun, rotated}, bytes.NewReader(content[mib:]))), nil
+	}
+	name, err := proto.ParseFileName("large")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sent := make(chan error, 1)
+	go func() {
+		_, err := sender.Send(t.Context(), proto.Offer{ID: proto.TransferID{2}, Name: name, Size: 2 * mib}, src, proto.Watcher{})
+		sent <- err
+	}()
+	<-begun
+	if err := other.Rotate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	close(rotated)
+	if err := <-sent; err != nil {
+		t.Errorf("the file that was on its way: %v", err)
+	}
+	var all sync.WaitGroup
+	for i := range 20 {
+		all.Go(func() {
+			if _, err := deliver4(t, sender, fmt.Sprint("small ", i), []byte("x"), byte(10+i)); err != nil {
+				t.Errorf("a file behind it: %v", err)
+			}
+		})
+	}
+	all.Wait()
+	verified(t, h.data, 22)
+}
+
+// held has no content, and ends once it is let go.
+type held struct{ begun, release chan struct{} }
+
+func (h *held) Read([]byte) (int, error) {
+	select {
+	case <-h.begun:
+	default:
+		close(h.begun)
+	}
+	<-h.release
+	return 0, io.EOF
+}
+
 // A client that may have one connection has to give up the one that it keeps for
 // large files to send a small one.
 func TestOneConnection4(t *testing.T) {
