@@ -40,6 +40,9 @@ type Config struct {
 	Version string        // shown by /healthz
 	MaxSize int64         // bytes of the largest file that is taken; 0 is what the destination takes
 	Front   Front         // what stands between clients and the gateway
+	// Rate is how many requests a second are answered of each token, and, of those
+	// without a good one, of each address; 0 is all of them.
+	Rate int
 }
 
 const (

@@ -97,6 +97,9 @@ func (a *httpAPI) around(next http.Handler) http.Handler {
 		}
 		r, leave, err := a.admit(x, r)
 		defer leave()
+		if early := a.pace.keep(r, x.token); early != nil {
+			err = early
+		}
 		if err != nil {
 			a.fail(x, r, err)
 			return

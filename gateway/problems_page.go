@@ -93,6 +93,8 @@ var problemPages = []problemPage{
 		"Send the file itself, without Content-Encoding."},
 	{kindHost, "The request's Host is a name that others could have pointed here.", nothingChanged,
 		"Use http://localhost or http://127.0.0.1 with the gateway's port."},
+	{kindPace, "More requests came with the token, or without one from the address, than the gateway answers in a second.", nothingKept,
+		"Send it again after the time that Retry-After states. Follow events or wait for changes instead of asking again and again; POST /uploads/bulk does the same with many uploads."},
 	{kindUndelivered, "The request asked to wait for the delivery, and the delivery failed for good.",
 		"The upload is kept as failed, with its bytes. The problem's upload says where it is.",
 		"GET the upload: its error says why. Correct that and retry it there, or send the file anew as the error advises."},

@@ -69,6 +69,7 @@ type httpAPI struct {
 	core    uploads
 	door    *door // nil lets everybody in
 	front   Front
+	pace    *pace
 	receive func(context.Context) receiver
 	limit   int64 // bytes of a file that the destination takes
 	names   naming
@@ -98,7 +99,7 @@ func (g *Gateway) httpAPI() *httpAPI {
 	receive := func(ctx context.Context) receiver { return g.receiveOnce(ctx) }
 	a := newHTTPAPI(g, receive, g.maxSize(), namingFor(g.cfg.To.ParseName))
 	a.version, a.log, a.door = g.cfg.Version, g.log, g.door
-	a.front = g.cfg.Front
+	a.front, a.pace = g.cfg.Front, newPace(g.cfg.Rate)
 	a.description = newStatic("openapi.yaml", a.front.describe(api.OpenAPI))
 	return a
 }

@@ -77,9 +77,17 @@ func (e *entrance) check(address string) error {
 
 func (e *entrance) encrypted() bool { return e.cert != "" || e.behindProxy }
 
+// othersRate is how many requests a second are answered where others come in.
+const othersRate = 1000
+
+// isOpenToOthers reports whether others than those on this machine come in.
+func (e *entrance) isOpenToOthers(address string) bool {
+	return e.behindProxy || !strings.HasPrefix(address, unixPrefix) && gateway.CheckListen(address) != nil
+}
+
 // checkTokens wants a token where others than those on this machine come in.
 func (e *entrance) checkTokens(ctx context.Context, gw *gateway.Gateway, data string, address string) error {
-	if !e.behindProxy && (strings.HasPrefix(address, unixPrefix) || gateway.CheckListen(address) == nil) {
+	if !e.isOpenToOthers(address) {
 		return nil
 	}
 	has, err := gw.HasTokens(ctx)

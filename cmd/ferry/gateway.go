@@ -21,17 +21,22 @@ type gatewaySettings struct {
 	name    string
 	workers int
 	maxSize size
+	rate    int
 }
 
 func (g *gatewaySettings) register(flags *pflag.FlagSet, name, nameUsage string) {
 	flags.StringVar(&g.http, "http", "127.0.0.1:8080", "`ADDRESS` of the page and the API, on loopback; port 0 takes any that is free")
 	flags.StringVar(&g.name, "name", name, nameUsage)
 	flags.Var(&g.maxSize, "max-size", "largest file that is taken, a `SIZE`; 0 is what the destination takes")
+	flags.IntVar(&g.rate, "rate", 0, "requests a second that are answered with one token, or without one from one address, `N`; 0 is 1000 where others than those on this machine come in, else all")
 	flags.IntVar(&g.workers, "workers", 0, "deliveries at once, `N`; 0 is what suits the destination: 32 in version 4, 4 in version 3, and one at a time where that has no window")
 }
 
 func (g *gatewaySettings) check() error {
 	var errs []error
+	if g.rate < 0 {
+		errs = append(errs, fmt.Errorf("--rate %d: want 0, for what suits the address, or more", g.rate))
+	}
 	if g.workers < 0 {
 		errs = append(errs, fmt.Errorf("--workers %d: want 0, for what suits the destination, or more", g.workers))
 	}
@@ -60,7 +65,7 @@ func (g *gatewaySettings) config(data string, to proto.Destination, join string,
 	}
 	return gateway.Config{
 		Data: data, To: to, Name: name, Join: join,
-		MaxSize: int64(g.maxSize), Workers: g.workers, Grace: c.grace, Log: log, Version: version().number,
+		MaxSize: int64(g.maxSize), Rate: g.rate, Workers: g.workers, Grace: c.grace, Log: log, Version: version().number,
 	}, nil
 }
 
@@ -137,6 +142,9 @@ func (p *program) runGateway(ctx context.Context, c *common, g *gatewaySettings,
 		return err
 	}
 	cfg.Front = e.front
+	if cfg.Rate == 0 && e.isOpenToOthers(g.http) {
+		cfg.Rate = othersRate
+	}
 	gw, err := gateway.Open(ctx, cfg)
 	if err != nil {
 		return err

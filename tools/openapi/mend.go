@@ -25,6 +25,7 @@ var always = map[int]string{
 	http.StatusForbidden:                   "A page of another origin is behind the request, or the token lacks a scope",
 	http.StatusMisdirectedRequest:          "The request is for another host: the gateway answers as localhost and under loopback addresses",
 	http.StatusRequestHeaderFieldsTooLarge: "The request's address and header are too long",
+	http.StatusTooManyRequests:             "More requests came with the token, or from the address, than are answered",
 	http.StatusInternalServerError:         "A mistake of the gateway's, which its log describes",
 }
 
@@ -108,8 +109,12 @@ func exported(name string) string { return strings.ToUpper(name[:1]) + name[1:] 
 func commonResponses() object {
 	all := object{}
 	for status, description := range always {
+		headers := object{"X-Request-Id": object{"$ref": headerRef + "X-Request-Id"}}
+		if status == http.StatusTooManyRequests {
+			headers["Retry-After"] = object{"description": "When to send it again, in seconds", "schema": object{"type": "integer"}, "example": 1}
+		}
 		all[commonName(status)] = object{
-			"description": description, "headers": object{"X-Request-Id": object{"$ref": headerRef + "X-Request-Id"}},
+			"description": description, "headers": headers,
 			"content": object{problemType: object{"schema": object{"$ref": schemaRef + "Problem"}}},
 		}
 	}
