@@ -32,6 +32,17 @@ func (c *caller) sees(sender sql.Null[string]) bool {
 	return c.may(ScopeRead) || sender == c.sender()
 }
 
+// only is the name of the destination that it is for, "" if it is for all.
+func (c *caller) only() string {
+	if c == nil {
+		return ""
+	}
+	return c.Destination
+}
+
+// uses reports whether it may use the destination of a name.
+func (c *caller) uses(name string) bool { return c.only() == "" || c.only() == name }
+
 // sender is under which name it sends.
 func (c *caller) sender() sql.Null[string] {
 	if c == nil {
@@ -165,10 +176,15 @@ func (a *httpAPI) permit(ctx context.Context, r *http.Request, c *caller) error 
 	safe := isSafe(r.Method)
 	switch {
 	case c.may(ScopeAdmin), safe && c.may(ScopeRead):
+		if one && r.Method != http.MethodPut && r.URL.Path != bulkPath {
+			return a.door.within(ctx, id, c)
+		}
 		return nil
 	case safe && one && c.may(ScopeUpload):
 		return a.door.owned(ctx, id, c)
 	case safe && (r.URL.Path == "/uploads" || r.URL.Path == eventsPath) && c.may(ScopeUpload): // its own
+		return nil
+	case safe && (r.URL.Path == destinationsPath || strings.HasPrefix(r.URL.Path, destinationsPath+"/")): // those it may use
 		return nil
 	case safe:
 		return forbidden(ScopeRead)
@@ -179,7 +195,7 @@ func (a *httpAPI) permit(ctx context.Context, r *http.Request, c *caller) error 
 		return nil
 	case (r.Method == http.MethodDelete || r.Method == http.MethodPost && strings.HasSuffix(upload, "/cancel")) && one && c.may(ScopeUpload):
 		err := a.door.owned(ctx, id, c)
-		if errors.Is(err, errNotFound) && c.may(ScopeRead) { // who sees it anyway
+		if errors.Is(err, errNotFound) && c.may(ScopeRead) && a.door.within(ctx, id, c) == nil { // who sees it anyway
 			return forbidden(ScopeAdmin)
 		}
 		return err
@@ -201,25 +217,45 @@ func (d *door) find(ctx context.Context, hash []byte) (*caller, error) {
 	return &caller{t, hash}, nil
 }
 
-// owned returns errNotFound unless the upload was sent under the token's name.
+// owned returns errNotFound unless the upload was sent under the token's name, to a
+// destination that the token is for.
 func (d *door) owned(ctx context.Context, text string, c *caller) error {
+	sender, lane, err := d.origin(ctx, text)
+	if err == nil && (sender != c.sender() || !c.uses(lane)) {
+		return errNotFound
+	}
+	return err
+}
+
+// within returns errNotFound unless the upload is for a destination that the token is
+// for. Of a token for all it asks nothing.
+func (d *door) within(ctx context.Context, text string, c *caller) error {
+	if c.only() == "" {
+		return nil
+	}
+	_, lane, err := d.origin(ctx, text)
+	if err == nil && !c.uses(lane) {
+		return errNotFound
+	}
+	return err
+}
+
+// origin is the name of the token that an upload was sent with, and that of its
+// destination.
+func (d *door) origin(ctx context.Context, text string) (sender sql.Null[string], lane string, err error) {
 	id, err := ulid.ParseStrict(text)
 	if err != nil {
-		return errNotFound
+		return sender, "", errNotFound
 	}
 	if in := d.live.incoming(id); in != nil {
-		if in.from.sender == c.sender() {
-			return nil
-		}
-		return errNotFound
+		return in.from.sender, in.from.lane().Name, nil
 	}
-	var sender sql.Null[string]
-	err = d.db.Read().QueryRowContext(ctx, "select token from uploads where id = $1", id).Scan(&sender)
-	switch {
-	case errors.Is(err, sql.ErrNoRows), err == nil && sender != c.sender():
-		return errNotFound
-	case err != nil:
-		return fmt.Errorf("read upload's token: %w", err)
+	err = d.db.Read().QueryRowContext(ctx, "select token, lane from uploads where id = $1", id).Scan(&sender, &lane)
+	if errors.Is(err, sql.ErrNoRows) {
+		return sender, "", errNotFound
 	}
-	return nil
+	if err != nil {
+		return sender, "", fmt.Errorf("read upload's token: %w", err)
+	}
+	return sender, lane, nil
 }

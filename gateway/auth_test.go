@@ -30,7 +30,7 @@ func newGuarded(t *testing.T, changes ...func(*Config)) *guarded {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := Config{Data: t.TempDir(), To: destination(t, "v3://127.0.0.1:1"), Name: name}
+	cfg := Config{Data: t.TempDir(), Destinations: to(t, "v3://127.0.0.1:1"), Name: name}
 	for _, change := range changes {
 		change(&cfg)
 	}

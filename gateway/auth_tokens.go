@@ -83,15 +83,18 @@ type TokenOptions struct {
 	Scopes  []Scope       // at least one
 	Expires time.Duration // after which it is good for nothing; 0 if it is good until it is revoked
 	MaxSize int64         // bytes of the largest file that may be sent with it; 0 if only the destination sets a limit
+	// Destination is the name of the only one that it is good for; all if empty.
+	Destination string
 }
 
 // TokenInfo is a token that is good.
 type TokenInfo struct {
-	Name      string
-	Scopes    []Scope
-	CreatedAt time.Time
-	ExpiresAt time.Time // zero if it does not expire
-	MaxSize   int64     // 0 if it sets no limit
+	Name        string
+	Scopes      []Scope
+	CreatedAt   time.Time
+	ExpiresAt   time.Time // zero if it does not expire
+	MaxSize     int64     // 0 if it sets no limit
+	Destination string    // "" if it is good for all
 }
 
 // CreateToken makes a token and returns it. Only its hash is kept. It is good at
@@ -130,6 +133,9 @@ func checkToken(o TokenOptions) error {
 	if joinScopes(o.Scopes) == "" || o.Expires < 0 || o.MaxSize < 0 {
 		return fmt.Errorf("token %s: scopes %v, within %v, up to %d bytes: makes no sense", o.Name, o.Scopes, o.Expires, o.MaxSize)
 	}
+	if o.Destination != "" {
+		return CheckDestinationName(o.Destination)
+	}
 	return nil
 }
 
@@ -146,8 +152,8 @@ func insertToken(ctx context.Context, tx *sql.Tx, token string, o TokenOptions, 
 	if o.MaxSize > 0 {
 		size = sql.Null[int64]{V: o.MaxSize, Valid: true}
 	}
-	_, err := tx.ExecContext(ctx, "insert into tokens (hash, name, scopes, max_size, created_at, expires_at) values ($1, $2, $3, $4, $5, $6)",
-		tokenHash(token), o.Name, joinScopes(o.Scopes), size, now.UnixMicro(), expires)
+	_, err := tx.ExecContext(ctx, "insert into tokens (hash, name, scopes, max_size, created_at, expires_at, lane) values ($1, $2, $3, $4, $5, $6, $7)",
+		tokenHash(token), o.Name, joinScopes(o.Scopes), size, now.UnixMicro(), expires, orNull(o.Destination))
 	if sqldb.IsUnique(err) {
 		return ErrTokenTaken
 	}
@@ -160,13 +166,13 @@ func tokenHash(token string) []byte {
 }
 
 // selectGood finds tokens that are good; $1 is the time.
-const selectGood = `select name, scopes, coalesce(max_size, 0), created_at, coalesce(expires_at, 0)
+const selectGood = `select name, scopes, coalesce(max_size, 0), created_at, coalesce(expires_at, 0), coalesce(lane, '')
 	from tokens where revoked_at is null and (expires_at is null or expires_at > $1)`
 
 func scanToken(row interface{ Scan(...any) error }) (t TokenInfo, err error) {
 	var scopes string
 	var created, expires int64
-	if err := row.Scan(&t.Name, &scopes, &t.MaxSize, &created, &expires); err != nil {
+	if err := row.Scan(&t.Name, &scopes, &t.MaxSize, &created, &expires, &t.Destination); err != nil {
 		return TokenInfo{}, err
 	}
 	t.CreatedAt = fromMicro(created)

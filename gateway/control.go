@@ -52,7 +52,7 @@ func (g *Gateway) release(ctx context.Context, id ulid.ULID) (Upload, error) {
 		return err
 	})
 	if err == nil {
-		g.wake(1)
+		g.wake(&u)
 	}
 	return u, err
 }

@@ -380,6 +380,12 @@ func destination(t testing.TB, url string) proto.Destination {
 	return to
 }
 
+// to is the only destination of a gateway.
+func to(t testing.TB, url string) []Destination {
+	t.Helper()
+	return []Destination{{To: destination(t, url)}}
+}
+
 func fileName(t testing.TB, s string) proto.FileName {
 	t.Helper()
 	name, err := proto.ParseFileName(s)
@@ -397,9 +403,9 @@ func openCore(t testing.TB, dir string, r *remote, changes ...func(*Config, *par
 		t.Fatal(err)
 	}
 	c := &core{t: t, remote: r, time: newTestClock(), events: &events{slog.NewTextHandler(t.Output(), nil), make(chan struct{}, 1)}, ended: make(chan struct{})}
-	cfg := Config{Data: dir, To: destination(t, "v3://127.0.0.1:1?window=64"), Name: name, Log: slog.New(c.events)}
+	cfg := Config{Data: dir, Destinations: to(t, "v3://127.0.0.1:1?window=64"), Name: name, Log: slog.New(c.events)}
 	p := parts{
-		sender: func(k proto.Keyring) sender { r.keys = k; return r },
+		sender: func(_ Destination, k proto.Keyring) sender { r.keys = k; return r },
 		clock:  c.time.clock(),
 		jitter: func() float64 { return 0.5 },
 	}

@@ -41,7 +41,6 @@ var _ sender = (*proto.Client)(nil)
 // A delivery is one attempt to deliver an upload.
 type delivery struct {
 	claim
-	client func() proto.ClientID // what the destination calls this gateway
 
 	ctx  context.Context // of this attempt
 	stop context.CancelCauseFunc
@@ -83,61 +82,69 @@ func (d *delivery) attempt() attempt {
 	return attempt{name: d.offer.Name.String(), failures: d.failures, matched: d.matched, cancelled: d.cancelled}
 }
 
-// work delivers what is due, until claims ends; then it finishes what it has,
-// for as long as sends lasts.
-func (g *Gateway) work(claims, sends context.Context) {
+// work delivers what is due on a lane, until claims ends; then it finishes what it
+// has, for as long as sends lasts.
+func (g *Gateway) work(claims, sends context.Context, l *lane) {
 	for claims.Err() == nil {
-		d, next, err := g.claim(claims, sends)
+		d, next, err := g.claim(claims, sends, l)
 		switch {
 		case claims.Err() != nil && d == nil:
 			return
 		case err != nil:
 			g.log.Error("no job could be claimed: is the disk full?", "err", err)
-			g.rest(claims, afterTrouble)
+			g.rest(claims, l, afterTrouble)
 		case d != nil:
 			g.deliver(d)
 		case next.IsZero():
-			g.rest(claims, time.Hour)
+			g.rest(claims, l, time.Hour)
 		default:
-			g.rest(claims, next.Sub(g.now()))
+			g.rest(claims, l, next.Sub(g.now()))
 		}
 	}
 }
 
 // rest waits until there may be something to do.
-func (g *Gateway) rest(ctx context.Context, most time.Duration) {
+func (g *Gateway) rest(ctx context.Context, l *lane, most time.Duration) {
 	timer, stop := g.clock.after(most)
 	defer stop()
 	select {
 	case <-ctx.Done():
 	case <-timer:
-	case <-g.bell:
+	case <-l.bell:
 	}
 }
 
-// wake tells workers that up to n jobs have become due. A worker that is busy
-// looks for the next job anyway.
-func (g *Gateway) wake(n int) {
-	for range min(n, cap(g.bell)) {
+// wake tells the lane's workers that up to n jobs have become due. A worker that is
+// busy looks for the next job anyway.
+func (l *lane) wake(n int) {
+	for range min(n, cap(l.bell)) {
 		select {
-		case g.bell <- struct{}{}:
+		case l.bell <- struct{}{}:
 		default:
 			return // every worker is told already
 		}
 	}
 }
 
+// wake tells those who deliver an upload, or the next one of its name, that it has
+// become due.
+func (g *Gateway) wake(u *Upload) {
+	if l := g.lanes.byName[u.DestinationName]; l != nil {
+		l.wake(1)
+	}
+}
+
 // claim takes a job that is due. The delivery is to be found from the moment
 // in which it is claimed: whoever changes the upload afterwards can stop it.
-func (g *Gateway) claim(ctx, sends context.Context) (d *delivery, next time.Time, err error) {
+func (g *Gateway) claim(ctx, sends context.Context, l *lane) (d *delivery, next time.Time, err error) {
 	var replaced *delivery
 	err = g.db.Update(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		c, at, err := claimDue(ctx, tx, g.now())
+		c, at, err := claimDue(ctx, tx, l, g.now())
 		if err != nil || c.fence == 0 {
 			next = at
 			return err
 		}
-		d = &delivery{claim: c, client: g.keys.Client, done: make(chan struct{})}
+		d = &delivery{claim: c, done: make(chan struct{})}
 		d.progress.Phase = proto.PhaseConnecting
 		d.ctx, d.stop = context.WithCancelCause(sends)
 		if c.cancelled {
@@ -192,7 +199,7 @@ func (g *Gateway) send(d *delivery) (_ proto.Receipt, err error) {
 	if err := d.ctx.Err(); err != nil {
 		return proto.Receipt{}, context.Cause(d.ctx)
 	}
-	return g.sender.Send(d.ctx, d.offer, g.source(d), proto.Watcher{
+	return d.lane.sender.Send(d.ctx, d.offer, g.source(d), proto.Watcher{
 		Progress: d.progressed,
 		Matched:  func(ctx context.Context) error { return g.matched(ctx, d) },
 	})
@@ -253,7 +260,7 @@ func (g *Gateway) matched(ctx context.Context, d *delivery) error {
 // nobody can say any more what a file of that name will be.
 func (g *Gateway) noteMatch(ctx context.Context, tx *sql.Tx, d *delivery, now time.Time) error {
 	name, f := d.offer.Name.String(), storedFile{sha256: d.offer.Sum.SHA256}
-	before, ok, err := lookUp(ctx, tx, d.client(), name)
+	before, ok, err := lookUp(ctx, tx, d.lane.client(), name)
 	if err != nil {
 		return err
 	}
@@ -264,7 +271,7 @@ func (g *Gateway) noteMatch(ctx context.Context, tx *sql.Tx, d *delivery, now ti
 		}
 		f = storedFile{} // of unknown content
 	}
-	return note(ctx, tx, d.client(), name, f, now)
+	return note(ctx, tx, d.lane.client(), name, f, now)
 }
 
 // heartbeats keeps the lease until ctx ends.
@@ -331,9 +338,9 @@ func takenBy(ctx context.Context, tx *sql.Tx, d *delivery, sent error, now time.
 	name := d.offer.Name.String()
 	if e, ok := errors.AsType[*proto.ExistsError](sent); ok {
 		f = storedFile{sha256: e.Sum.SHA256, confirmed: true}
-		return f, true, note(ctx, tx, d.client(), name, f, now)
+		return f, true, note(ctx, tx, d.lane.client(), name, f, now)
 	}
-	f, ok, err := lookUp(ctx, tx, d.client(), name)
+	f, ok, err := lookUp(ctx, tx, d.lane.client(), name)
 	return f, ok && f != storedFile{}, err
 }
 
@@ -341,7 +348,7 @@ func takenBy(ctx context.Context, tx *sql.Tx, d *delivery, sent error, now time.
 func (g *Gateway) record(ctx context.Context, tx *sql.Tx, d *delivery, o outcome, receipt []byte, now time.Time) error {
 	name := d.offer.Name.String()
 	if o.kind == delivered {
-		if err := note(ctx, tx, d.client(), name, storedFile{sha256: d.offer.Sum.SHA256, confirmed: true}, now); err != nil {
+		if err := note(ctx, tx, d.lane.client(), name, storedFile{sha256: d.offer.Sum.SHA256, confirmed: true}, now); err != nil {
 			return err
 		}
 		if err := dropBody(ctx, tx, d.id); err != nil {
@@ -349,9 +356,12 @@ func (g *Gateway) record(ctx context.Context, tx *sql.Tx, d *delivery, o outcome
 		}
 	}
 	if o.notStored && d.noted {
-		if err := unnote(ctx, tx, d.client(), name); err != nil {
+		if err := unnote(ctx, tx, d.lane.client(), name); err != nil {
 			return err
 		}
+	}
+	if err := d.lane.noteHealth(ctx, tx, o, now); err != nil {
+		return err
 	}
 	if o.final() {
 		if err := d.finish(ctx, tx); err != nil {
@@ -367,7 +377,7 @@ func (g *Gateway) record(ctx context.Context, tx *sql.Tx, d *delivery, o outcome
 			return err
 		}
 		_, err = tx.ExecContext(ctx, columns+`last_error = null, body = 'gone', destination = $5, delivered_at = $6, receipt = $7 where id = $8`,
-			o.state(), nil, d.packets(), now.UnixMicro(), g.cfg.To.String(), now.UnixMicro(), key, d.id)
+			o.state(), nil, d.packets(), now.UnixMicro(), d.lane.To.String(), now.UnixMicro(), key, d.id)
 		return err
 	}
 	_, err := tx.ExecContext(ctx, columns+`last_error = coalesce($5, last_error) where id = $6`,
@@ -387,7 +397,7 @@ func (g *Gateway) afterwards(d *delivery, o outcome, err error) {
 		if d.body == bodyFile {
 			g.dropFile(d.id)
 		}
-		g.reachable()
+		g.reachable(d.lane)
 	case failed:
 		log.Warn("cannot be delivered", "err", err, "why", o.failure)
 	case cancelled:
@@ -398,20 +408,23 @@ func (g *Gateway) afterwards(d *delivery, o outcome, err error) {
 		log.Info("given back")
 	}
 	if o.network {
-		g.unreachable.Store(true)
+		d.lane.unreachable.Store(true)
+	}
+	if o.theirs || o.kind == delivered {
+		d.lane.failing.Store(o.theirs)
 	}
 }
 
-// reachable pulls forward what waits only because the destination could not be
+// reachable pulls forward what waits only because its destination could not be
 // reached: it can.
-func (g *Gateway) reachable() {
-	if !g.unreachable.Swap(false) {
+func (g *Gateway) reachable(l *lane) {
+	if !l.unreachable.Swap(false) {
 		return
 	}
 	pulled := int64(0)
 	err := g.db.Update(context.Background(), func(ctx context.Context, tx *sql.Tx) error {
 		now := g.now().UnixMicro()
-		res, err := tx.ExecContext(ctx, pullJobs, now, now, maxPulled)
+		res, err := tx.ExecContext(ctx, pullJobs, now, l.Name, now, maxPulled)
 		if err == nil {
 			pulled, err = res.RowsAffected()
 		}
@@ -421,7 +434,7 @@ func (g *Gateway) reachable() {
 		g.log.Warn("jobs that wait for the network keep their delay", "err", err)
 	}
 	if pulled == maxPulled {
-		g.unreachable.Store(true) // the next delivery pulls more
+		l.unreachable.Store(true) // the next delivery pulls more
 	}
-	g.wake(int(pulled))
+	l.wake(int(pulled))
 }

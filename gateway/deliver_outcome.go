@@ -43,6 +43,7 @@ type outcome struct {
 	delay     time.Duration // until the next attempt
 	failures  int           // in a row
 	network   bool          // nothing but the network was at fault
+	theirs    bool          // the destination, or the way to it, was at fault
 	notStored bool          // the destination said that it did not keep what had been sent
 }
 
@@ -100,6 +101,7 @@ func judge(a attempt, err error, jitter float64) outcome {
 		o.kind, o.failure = failed, o.lastError
 	default:
 		o.kind, o.failures, o.network = postponed, a.failures+1, isNetwork(err)
+		o.theirs = !isOurs(err) && !errors.Is(err, errInternal)
 		o.delay = max(backOff(o.failures, jitter), leastDelay(err))
 	}
 	return o

@@ -291,7 +291,7 @@ func TestOneOfANameAtATime(t *testing.T) {
 // TestOrder delivers in the order in which uploads came, with one worker.
 func TestOrder(t *testing.T) {
 	r := newRemote()
-	g := openCore(t, t.TempDir(), r, func(cfg *Config, _ *parts) { cfg.Workers = 1 })
+	g := openCore(t, t.TempDir(), r, func(cfg *Config, _ *parts) { cfg.Destinations[0].Deliveries = 1 })
 	var want []string
 	var last Upload
 	for i := range 50 {
@@ -317,7 +317,9 @@ func TestWorkers(t *testing.T) {
 	}{{"v4://127.0.0.1:1", 0, 32}, {"v4://127.0.0.1:1", 5, 5}, {"v3://127.0.0.1:1?window=64", 0, 4}, {"v3://127.0.0.1:1?window=64", 2, 2}, {"v3://127.0.0.1:1?window=64", 100, 8}, {"v3://127.0.0.1:1", 4, 1}} {
 		t.Run(fmt.Sprintf("%d to %s", c.workers, c.to), func(t *testing.T) {
 			r := newRemote()
-			g := openCore(t, t.TempDir(), r, func(cfg *Config, _ *parts) { cfg.Workers, cfg.To = c.workers, destination(t, c.to) })
+			g := openCore(t, t.TempDir(), r, func(cfg *Config, _ *parts) {
+				cfg.Destinations = []Destination{{To: destination(t, c.to), Deliveries: c.workers}}
+			})
 			var gates []*gate
 			var last Upload
 			for i := range 3 * c.want {
@@ -365,7 +367,7 @@ func TestBackOff(t *testing.T) {
 			t.Errorf("after %d failures: next at %v, want %v", i+1, u.Attempts.NextAt, next)
 		}
 		g.time.advance(d - time.Millisecond)
-		g.wake(1)
+		g.lanes.first().wake(1)
 		if n := g.see(u.ID).Attempts.Count; n != i+1 {
 			t.Errorf("attempt %d came too early", n)
 		}
@@ -471,7 +473,7 @@ func TestLostLease(t *testing.T) {
 // TestHeartbeats keeps a lease for longer than it lasts by itself.
 func TestHeartbeats(t *testing.T) {
 	r := newRemote()
-	g := openCore(t, t.TempDir(), r, func(cfg *Config, _ *parts) { cfg.Workers = 1 })
+	g := openCore(t, t.TempDir(), r, func(cfg *Config, _ *parts) { cfg.Destinations[0].Deliveries = 1 })
 	hold := newGate()
 	r.expect("f", hold.then((*sending).deliver))
 	u := g.take("f", "x")
@@ -619,7 +621,7 @@ func TestOverTheWire(t *testing.T) {
 	srv := listenNative(t, proto.AcceptV3)
 	dir := t.TempDir()
 	g := openCore(t, dir, newRemote(), func(cfg *Config, p *parts) {
-		cfg.To = destination(t, "v3://"+srv.address+"?window=16")
+		cfg.Destinations = to(t, "v3://"+srv.address+"?window=16")
 		p.sender, p.clock = nil, clock{}
 	})
 	g.deliverAll()
@@ -657,7 +659,7 @@ func TestDestinationIsBack(t *testing.T) {
 	dir := t.TempDir()
 	to := func(address string) func(cfg *Config, p *parts) {
 		return func(cfg *Config, p *parts) {
-			cfg.To = destination(t, "v3://"+address+"?window=16")
+			cfg.Destinations = to(t, "v3://"+address+"?window=16")
 			p.sender, p.clock = nil, clock{}
 		}
 	}
@@ -673,7 +675,7 @@ func TestDestinationIsBack(t *testing.T) {
 	g = openCore(t, dir, newRemote(), to(srv.address))
 	g.deliverAll()
 	u = g.await(u.ID, StateDelivered)
-	if want := g.cfg.To.String(); u.Destination != want {
+	if want := g.lanes.first().To.String(); u.Destination != want {
 		t.Errorf("destination %s, want %s", u.Destination, want)
 	}
 	if _, err := os.Stat(filepath.Join(dir, identity.Name)); err != nil {

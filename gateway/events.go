@@ -23,8 +23,8 @@ const nextChange = `(select max((select coalesce(max(changed), 0) from uploads),
 const maxForgotten = 10_000
 
 // noteForgotten records that an upload was forgotten.
-func noteForgotten(ctx context.Context, tx *sql.Tx, id ulid.ULID, token sql.Null[string]) error {
-	_, err := tx.ExecContext(ctx, `insert into forgotten (changed, upload, token) values (`+nextChange+`, $1, $2)`, id, token)
+func noteForgotten(ctx context.Context, tx *sql.Tx, id ulid.ULID, token sql.Null[string], lane string) error {
+	_, err := tx.ExecContext(ctx, `insert into forgotten (changed, upload, token, lane) values (`+nextChange+`, $1, $2, $3)`, id, token, lane)
 	if err == nil {
 		_, err = tx.ExecContext(ctx, "delete from forgotten where changed <= (select changed from forgotten order by changed desc limit 1 offset $1)", maxForgotten)
 	}
@@ -42,15 +42,15 @@ type change struct {
 }
 
 const (
-	selectChanged   = selectUploads + "where u.changed > $1 and ($2 or u.token = $3) order by u.changed limit $4"
-	selectForgotten = "select changed, upload from forgotten where changed > $1 and ($2 or token = $3) order by changed limit $4"
+	selectChanged   = selectUploads + "where u.changed > $1 and ($2 or u.token = $3) and ($4 = '' or u.lane = $5) order by u.changed limit $6"
+	selectForgotten = "select changed, upload from forgotten where changed > $1 and ($2 or token = $3) and ($4 = '' or lane = $5) order by changed limit $6"
 )
 
 // changedAfter returns up to limit changes that follow a number, in their order:
 // of each upload that the caller may see the last one alone.
 func (g *Gateway) changedAfter(ctx context.Context, after int64, limit int) (all []change, err error) {
 	c := callerOf(ctx)
-	args := []any{after, c.may(ScopeRead), c.sender(), limit}
+	args := []any{after, c.may(ScopeRead), c.sender(), c.only(), c.only(), limit}
 	err = eachRow(ctx, g.db.Read(), selectChanged, args, func(rows *sql.Rows) error {
 		u, err := g.scan(rows)
 		if d := g.live.delivery(u.ID); d != nil {
@@ -107,8 +107,8 @@ func (g *Gateway) active(ctx context.Context) (all []Upload, err error) {
 	c := callerOf(ctx)
 	incoming, running := g.live.all()
 	for _, in := range incoming {
-		if c.may(ScopeRead) || in.from.sender == c.sender() {
-			all = append(all, in.upload(g.cfg.To))
+		if c.sees(in.from.sender) && c.uses(in.from.lane().Name) {
+			all = append(all, in.upload())
 		}
 	}
 	for id := range running {
@@ -117,7 +117,7 @@ func (g *Gateway) active(ctx context.Context) (all []Upload, err error) {
 		case errors.Is(err, errNotFound):
 		case err != nil:
 			return nil, err
-		case u.State == StateDelivering && (c.may(ScopeRead) || running[id].sender == c.sender()):
+		case u.State == StateDelivering && c.sees(running[id].sender) && c.uses(u.DestinationName):
 			all = append(all, u)
 		}
 	}

@@ -328,7 +328,7 @@ func TestEventsToCurl(t *testing.T) {
 func TestChangePlans(t *testing.T) {
 	c := openCore(t, t.TempDir(), newRemote())
 	for _, statement := range []string{selectChanged, selectForgotten} {
-		for _, step := range plan(t, c, statement, []any{1, true, "x", 10}) {
+		for _, step := range plan(t, c, statement, []any{1, true, "x", "", "", 10}) {
 			if strings.HasPrefix(step, "SCAN u") || strings.Contains(step, "TEMP B-TREE") {
 				t.Errorf("%s in %s", step, statement)
 			}

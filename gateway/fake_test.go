@@ -23,6 +23,7 @@ import (
 // fakeCore is uploads in memory. What it does wrong on demand is in fail.
 type fakeCore struct {
 	limit int64
+	names naming
 	fail  map[string]error // by the name of the method; a panic for errPanic
 	began chan struct{}    // gets a value when add begins, if not nil
 
@@ -182,7 +183,31 @@ func (c *fakeCore) receipt(ctx context.Context, id ulid.ULID) (Upload, []byte, e
 	return u, c.envelopes[id], err
 }
 
-func (c *fakeCore) known(context.Context, proto.FileName, [32]byte) (Upload, bool, error) {
+// choose knows one destination.
+func (c *fakeCore) choose(_ context.Context, name string) (outlet, error) {
+	if name != "" && name != DefaultDestination {
+		return outlet{}, refusal(kindDestination, "There is no such destination.")
+	}
+	return outlet{limit: c.limit, names: c.names}, nil
+}
+
+func (c *fakeCore) destinations(context.Context) ([]DestinationStatus, error) {
+	return []DestinationStatus{{Name: DefaultDestination, State: DestinationReady}}, c.fails("destinations")
+}
+
+func (c *fakeCore) destination(_ context.Context, name string) (DestinationStatus, error) {
+	return DestinationStatus{Name: name, State: DestinationReady}, c.fails("destination")
+}
+
+func (c *fakeCore) pause(_ context.Context, name string) (DestinationStatus, error) {
+	return DestinationStatus{Name: name, State: DestinationPaused, Paused: true}, c.fails("pause")
+}
+
+func (c *fakeCore) resume(ctx context.Context, name string) (DestinationStatus, error) {
+	return c.destination(ctx, name)
+}
+
+func (c *fakeCore) known(context.Context, outlet, proto.FileName, [32]byte) (Upload, bool, error) {
 	return Upload{}, false, nil
 }
 
@@ -230,7 +255,7 @@ func (r *fakeReception) add(name proto.FileName, declared int64, body io.Reader)
 	case err != nil:
 		return 0, err
 	case n > r.core.limit:
-		return 0, proto.ErrTooLarge
+		return 0, tooLarge(r.core.limit)
 	case declared >= 0 && n != declared:
 		return 0, errLength
 	}
@@ -248,6 +273,8 @@ func (r *fakeReception) sha256(i int) (sum [32]byte) {
 	copy(sum[:], b)
 	return sum
 }
+
+func (r *fakeReception) to(outlet) {}
 
 func (r *fakeReception) rename(i int, name proto.FileName) { r.files[i].Name = name.String() }
 
@@ -288,7 +315,7 @@ func sample(id string) Upload {
 	return Upload{
 		ID: ulid.MustParseStrict(id), Name: "a.txt", Size: new(int64(1)), State: StateQueued,
 		SHA256: new(hex.EncodeToString(make([]byte, sha256.Size))), Cksum: new(uint32(1)),
-		Destination: "v3://127.0.0.1:1256", CreatedAt: at, UpdatedAt: at, Labels: map[string]string{},
+		Destination: "v3://127.0.0.1:1256", DestinationName: DefaultDestination, CreatedAt: at, UpdatedAt: at, Labels: map[string]string{},
 	}
 }
 
@@ -311,6 +338,16 @@ func newTestAPI(t testing.TB, a *httpAPI) *testAPI {
 	return s
 }
 
+// limit is the size of the largest file that is taken.
+func (s *testAPI) limit(t testing.TB) int64 {
+	t.Helper()
+	o, err := s.api.core.choose(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o.limit
+}
+
 // fakeAPI is a testAPI in front of a fakeCore.
 type fakeAPI struct {
 	*testAPI
@@ -319,13 +356,12 @@ type fakeAPI struct {
 
 func newFakeAPI(t testing.TB, changes ...func(*httpAPI, *fakeCore)) *fakeAPI {
 	t.Helper()
-	core := &fakeCore{limit: 1 << 20, fail: map[string]error{}}
-	a := newHTTPAPI(core, core.receive, core.limit, plain())
+	core := &fakeCore{limit: 1 << 20, names: plain(), fail: map[string]error{}}
+	a := newHTTPAPI(core, core.receive)
 	a.version = "v0.0.0-test"
 	for _, change := range changes {
 		change(a, core)
 	}
-	a.limit = core.limit
 	return &fakeAPI{newTestAPI(t, a), core}
 }
 
@@ -354,12 +390,11 @@ func newRealAPI(t testing.TB) *testAPI {
 
 func newRealAPITo(t testing.TB, url string) *testAPI {
 	t.Helper()
-	to := destination(t, url)
 	name, err := proto.ParseClientName("test")
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err := Open(t.Context(), Config{Data: t.TempDir(), To: to, Name: name, Version: "v0.0.0-test"})
+	g, err := Open(t.Context(), Config{Data: t.TempDir(), Destinations: to(t, url), Name: name, Version: "v0.0.0-test"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -43,8 +43,9 @@ type form struct {
 	src    *metered
 	parts  *multipart.Reader
 	in     receiver
-	names  naming
-	name   *proto.FileName // for the only file, once it is known
+	to     outlet
+	choose func(name string) (outlet, error) // what a field `destination` says
+	name   *proto.FileName                   // for the only file, once it is known
 	labels map[string]string
 	at     attributes
 	files  int
@@ -53,7 +54,7 @@ type form struct {
 
 // readForm hands a form's files to f.in, in their order. f.name is for the only
 // file, nil if the request's address has none; a field `name`, wherever it
-// stands, is as good. f.labels and f.at are the request's; fields `label` add to
+// stands, is as good. So is a field `destination` that comes first. f.labels and f.at are the request's; fields `label` add to
 // them, and fields `mode` and `mtime` go before it.
 func readForm(b *body, boundary string, f *form) error {
 	if boundary == "" || len(boundary) > maxBoundary {
@@ -138,7 +139,7 @@ func (f *form) file(p *multipart.Part, filename string) error {
 			return f.malformed(err)
 		}
 	}
-	name, err := f.names.file(filename)
+	name, err := f.to.names.file(filename)
 	if err != nil {
 		return err
 	}
@@ -165,7 +166,7 @@ type formFile struct {
 func (f formFile) Interrupt() { f.body.Interrupt() }
 
 // field takes a part that is no file. It means something if it is called name,
-// label, mode or mtime.
+// label, mode, mtime or destination.
 func (f *form) field(p *multipart.Part, name string) error {
 	if err := f.countField(); err != nil {
 		return err
@@ -183,6 +184,8 @@ func (f *form) field(p *multipart.Part, name string) error {
 		}
 		f.in.label(f.labels)
 		return nil
+	case name == "destination":
+		return f.destination(string(value))
 	case name == "mode" || name == "mtime":
 		return f.attribute(name, string(value))
 	case name != "name":
@@ -190,7 +193,7 @@ func (f *form) field(p *multipart.Part, name string) error {
 	case f.name != nil || f.files > 1:
 		return errNames
 	}
-	given, err := f.names.stored(string(value))
+	given, err := f.to.names.stored(string(value))
 	if err != nil {
 		return err
 	}
@@ -199,6 +202,18 @@ func (f *form) field(p *multipart.Part, name string) error {
 		f.in.rename(0, given)
 	}
 	return nil
+}
+
+// destination takes where the form goes, which has to be known before its files
+// and their names are.
+func (f *form) destination(name string) (err error) {
+	if f.files > 0 || f.name != nil {
+		return refusal(kindForm, "The field `destination` comes after a file or a name, which depend on it. Nothing of this request was kept. Write it before them, or into the address.")
+	}
+	if f.to, err = f.choose(name); err == nil {
+		f.in.to(f.to)
+	}
+	return err
 }
 
 // attribute takes what the field mode or mtime says of all files of the form.

@@ -30,6 +30,8 @@ func (c *collected) rename(i int, name proto.FileName) { c.names[i] = name.Strin
 
 func (c *collected) sha256(int) [32]byte { return [32]byte{} }
 
+func (c *collected) to(outlet) {}
+
 func (c *collected) label(map[string]string) {}
 
 func (c *collected) describe(attributes) {}
@@ -60,7 +62,7 @@ func collect(content []byte) (*collected, error) {
 		src: io.NopCloser(bytes.NewReader(content)), control: http.NewResponseController(patient{}),
 		stall: time.Hour, left: time.Hour, rate: 1,
 	}
-	return c, readForm(b, "X", &form{names: plain(), labels: map[string]string{}, in: c})
+	return c, readForm(b, "X", &form{to: outlet{names: plain()}, labels: map[string]string{}, in: c})
 }
 
 // FuzzForm reads anything as a form: what is taken has names that can be stored

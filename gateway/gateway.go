@@ -14,44 +14,40 @@ import (
 	"net"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/oklog/ulid/v2"
 
 	"ferry/internal/blob"
 	"ferry/internal/datadir"
-	"ferry/internal/identity"
 	"ferry/internal/sqldb"
 	"ferry/proto"
 )
 
 // Config says what a Gateway works with; zero values mean the defaults stated.
 type Config struct {
-	Data string            // folder of its own; required
-	To   proto.Destination // required
-	Name proto.ClientName  // under which it registers at the destination; required
-	Join string            // the token to register with, if the destination wants one
-	// Workers is how many deliveries run at once, never more than To.Parallel: 32
-	// to a destination that copes with many, else 4.
-	Workers int
-	Grace   time.Duration // what running requests and deliveries get at shutdown: 30 s
-	Log     *slog.Logger  // nothing is logged if nil
-	Version string        // shown by /healthz
-	MaxSize int64         // bytes of the largest file that is taken; 0 is what the destination takes
-	Front   Front         // what stands between clients and the gateway
+	Data string           // folder of its own; required
+	Name proto.ClientName // under which it registers at each destination; required
+	// Destinations are where uploads go, those that name none to the first; at
+	// least one.
+	Destinations []Destination
+	Grace        time.Duration // what running requests and deliveries get at shutdown: 30 s
+	Log          *slog.Logger  // nothing is logged if nil
+	Version      string        // shown by /healthz
+	MaxSize      int64         // bytes of the largest file that is taken; 0 is what the destination takes
+	Front        Front         // what stands between clients and the gateway
 	// Rate is how many requests a second are answered of each token, and, of those
 	// without a good one, of each address; 0 is all of them.
 	Rate int
 }
 
 const (
-	defaultWorkers = 4
-	// manyWorkers keep a destination's group commits full with small files, and
+	defaultDeliveries = 4
+	// manyDeliveries keep a destination's group commits full with small files, and
 	// let them pass large ones, of which the client sends a few at a time: a
 	// worker costs memory only for what is sent.
-	manyWorkers  = 32
-	defaultGrace = 30 * time.Second
+	manyDeliveries = 32
+	defaultGrace   = 30 * time.Second
 	// defaultReserve is the room that uploads leave on the disk, so that what
 	// happens to those that are kept can be recorded.
 	defaultReserve = 8 << 20
@@ -72,18 +68,15 @@ type Gateway struct {
 	dir    *datadir.Dir
 	db     *sqldb.DB
 	spool  *blob.Disk
-	keys   *identity.File
-	sender sender
+	lanes  lanes
 	clock  clock
 	room   *room
 	jitter func() float64
 
-	live        *live
-	door        *door
-	bell        chan struct{} // a value for each worker that may find a job
-	unreachable atomic.Bool   // the network has failed since the last delivery
-	ids         ids
-	requests    sync.RWMutex // held for reading by each request that is answered
+	live     *live
+	door     *door
+	ids      ids
+	requests sync.RWMutex // held for reading by each request that is answered
 }
 
 // ids makes ids that only grow.
@@ -111,7 +104,7 @@ func (g *Gateway) now() time.Time { return g.clock.now().UTC().Truncate(time.Mic
 
 // parts are what tests replace; zero values mean the real ones.
 type parts struct {
-	sender  func(proto.Keyring) sender
+	sender  func(Destination, proto.Keyring) sender
 	clock   clock
 	reserve int64
 	jitter  func() float64
@@ -125,19 +118,12 @@ func openWith(ctx context.Context, cfg Config, p parts) (_ *Gateway, err error) 
 	switch {
 	case cfg.Data == "":
 		return nil, errors.New("no data folder is configured")
-	case cfg.To == proto.Destination{}:
-		return nil, errors.New("no destination is configured")
 	case cfg.Name == proto.ClientName{}:
 		return nil, errors.New("no name to register under is configured")
 	}
 	cfg.Grace = cmp.Or(cfg.Grace, defaultGrace)
-	usual := defaultWorkers
-	if cfg.To.Parallel() >= manyWorkers {
-		usual = manyWorkers
-	}
-	cfg.Workers = min(cmp.Or(cfg.Workers, usual), cfg.To.Parallel())
-	if cfg.Workers < 1 {
-		return nil, fmt.Errorf("%d workers: want at least 1", cfg.Workers)
+	if cfg.Destinations, err = completed(cfg.Destinations); err != nil {
+		return nil, err
 	}
 	if p.clock.now == nil {
 		p.clock = systemClock
@@ -145,11 +131,15 @@ func openWith(ctx context.Context, cfg Config, p parts) (_ *Gateway, err error) 
 	if p.jitter == nil {
 		p.jitter = rand.Float64
 	}
+	if p.sender == nil {
+		p.sender = func(d Destination, keys proto.Keyring) sender {
+			return proto.NewClient(proto.ClientConfig{To: d.To, Name: cfg.Name, Keyring: keys, Join: d.Join})
+		}
+	}
 	g := &Gateway{
 		cfg: cfg, log: cmp.Or(cfg.Log, slog.New(slog.DiscardHandler)), clock: p.clock, jitter: p.jitter,
 		room: &room{reserve: cmp.Or(p.reserve, defaultReserve)},
 		live: newLive(),
-		bell: make(chan struct{}, cfg.Workers),
 		ids:  ids{entropy: ulid.Monotonic(crand.Reader, 0)},
 	}
 	defer func() {
@@ -157,25 +147,20 @@ func openWith(ctx context.Context, cfg Config, p parts) (_ *Gateway, err error) 
 			err = errors.Join(err, g.Close())
 		}
 	}()
-	if err := g.openParts(ctx); err != nil {
+	if err := g.openParts(ctx, p); err != nil {
 		return nil, err
-	}
-	if p.sender != nil {
-		g.sender = p.sender(g.keys)
-	} else {
-		g.sender = proto.NewClient(proto.ClientConfig{To: cfg.To, Name: cfg.Name, Keyring: g.keys, Join: cfg.Join})
 	}
 	return g, nil
 }
 
-func (g *Gateway) openParts(ctx context.Context) (err error) {
+func (g *Gateway) openParts(ctx context.Context, p parts) (err error) {
 	if g.dir, err = datadir.Open(g.cfg.Data); err != nil {
 		return err
 	}
-	if g.keys, err = identity.Open(g.cfg.Data); err != nil {
-		return fmt.Errorf("data folder: %w", err)
-	}
 	if g.db, err = openStore(ctx, g.cfg.Data); err != nil {
+		return err
+	}
+	if err := g.openLanes(ctx, p.sender); err != nil {
 		return err
 	}
 	if g.door, err = newDoor(ctx, g.db, g.live, g.log); err != nil {
@@ -190,19 +175,13 @@ func (g *Gateway) openParts(ctx context.Context) (err error) {
 
 // Close releases the database and the data folder. Serve must have returned.
 func (g *Gateway) Close() error {
-	var errs []error
 	// The folder's lock goes last.
-	if g.sender != nil {
-		errs = append(errs, g.sender.Close())
-	}
+	errs := []error{g.lanes.close()}
 	if g.db != nil {
 		errs = append(errs, g.db.Close())
 	}
 	if g.spool != nil {
 		errs = append(errs, g.spool.Close())
-	}
-	if g.keys != nil {
-		errs = append(errs, g.keys.Close())
 	}
 	if g.dir != nil {
 		errs = append(errs, g.dir.Close())
@@ -239,8 +218,10 @@ func (g *Gateway) Serve(ctx context.Context, ln net.Listener) error {
 	}
 	srv.RegisterOnShutdown(g.live.changes.stop)
 	var workers sync.WaitGroup
-	for range g.cfg.Workers {
-		workers.Go(func() { g.work(claims, running) })
+	for _, l := range g.lanes.configured() {
+		for range l.Deliveries {
+			workers.Go(func() { g.work(claims, running, l) })
+		}
 	}
 	looking, lookAway := context.WithCancel(running)
 	var looks sync.WaitGroup

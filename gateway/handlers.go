@@ -30,6 +30,7 @@ import (
 //	@Description	A form that a browser sends by itself, without a script, is answered with 303 to the page.
 //	@Param			name				query	string	false	"The file's name, 1 to 1,024 bytes of UTF-8. A destination v4://... takes folders, as in build-17/app.tar.gz, and the name is brought to Unicode's form NFC; each part has 1 to 255 bytes, is not . or .., and has no back-slash and no control character. A destination v3://... takes one such part. This name goes before every other name that the request has."	maxLength(1024)	example(app.tar.gz)
 //	@Param			label				query	[]string	false	"What is to be known of the files: key=value. The key has 1 to 63 characters of a-z, 0-9, dot, underscore, slash and hyphen, the value up to 256 printable characters. A form's field label is as good."	collectionFormat(multi)	maxItems(16)	example(build=17)
+//	@Param			destination			query	string	false	"The name of the destination, as GET /destinations lists it; without it, the first one that the token may use. A form's field destination is as good, before its files."	maxLength(63)	example(default)
 //	@Param			Content-Disposition	header	string	false	"The name of a raw body in `filename`, or in `filename*` of RFC 8187, if the query has none. It has no folders."	example(attachment; filename="app.tar.gz")
 //	@Param			mode				query	string	false	"The permission bits of all files of the request, in octal. A form's field mode is as good."	example(0644)
 //	@Param			mtime				query	string	false	"When the files were changed last, as RFC 3339 writes times. A form's field mtime is as good."	example(2026-03-14T15:09:26Z)
@@ -102,11 +103,15 @@ func (a *httpAPI) takeIn(x *exchange, r *http.Request) (kept []Upload, form bool
 		kept, err = a.takeForm(x, r, params["boundary"])
 		return kept, true, err
 	}
-	name, err := a.rawName(r)
+	to, err := a.destination(r)
 	if err != nil {
 		return nil, false, err
 	}
-	kept, err = a.takeRaw(x, r, name)
+	name, err := rawName(r, to)
+	if err != nil {
+		return nil, false, err
+	}
+	kept, err = a.takeRaw(x, r, to, name)
 	return kept, false, err
 }
 
@@ -123,9 +128,9 @@ func (a *httpAPI) slot() (release func(), err error) {
 }
 
 // takeRaw takes the file that the body is.
-func (a *httpAPI) takeRaw(x *exchange, r *http.Request, name proto.FileName) ([]Upload, error) {
-	if r.ContentLength > a.limit {
-		return nil, tooLargeRefusal(r.ContentLength, a.limit)
+func (a *httpAPI) takeRaw(x *exchange, r *http.Request, to outlet, name proto.FileName) ([]Upload, error) {
+	if r.ContentLength > to.limit {
+		return nil, tooLargeRefusal(r.ContentLength, to.limit)
 	}
 	labels, err := queryLabels(r)
 	if err != nil {
@@ -137,6 +142,7 @@ func (a *httpAPI) takeRaw(x *exchange, r *http.Request, name proto.FileName) ([]
 	}
 	in := a.receive(r.Context())
 	defer in.abort()
+	in.to(to)
 	in.label(labels)
 	in.describe(at)
 	d, err := newDigests(r, true)
@@ -144,7 +150,7 @@ func (a *httpAPI) takeRaw(x *exchange, r *http.Request, name proto.FileName) ([]
 		return nil, err
 	}
 	if sum, ok := d.announcedSHA256(); ok && r.Header.Get("Expect") != "" && keyedOf(r.Context()) == nil { // nothing of the body has come yet
-		if u, ok, err := a.core.known(r.Context(), name, sum); ok || err != nil {
+		if u, ok, err := a.core.known(r.Context(), to, name, sum); ok || err != nil {
 			x.again = ok
 			return []Upload{u}, err
 		}
@@ -162,7 +168,11 @@ func (a *httpAPI) takeRaw(x *exchange, r *http.Request, name proto.FileName) ([]
 }
 
 func (a *httpAPI) takeForm(x *exchange, r *http.Request, boundary string) ([]Upload, error) {
-	name, err := a.queryName(r)
+	to, err := a.destination(r)
+	if err != nil {
+		return nil, err
+	}
+	name, err := queryName(r, to)
 	if err != nil {
 		return nil, err
 	}
@@ -176,6 +186,7 @@ func (a *httpAPI) takeForm(x *exchange, r *http.Request, boundary string) ([]Upl
 	}
 	in := a.receive(r.Context())
 	defer in.abort()
+	in.to(to)
 	in.label(labels)
 	in.describe(at)
 	d, err := newDigests(r, false)
@@ -186,7 +197,7 @@ func (a *httpAPI) takeForm(x *exchange, r *http.Request, boundary string) ([]Upl
 		return nil, refusal(kindDigest, "X-Checksum-Sha256 is of a file, and a form has files in it. Nothing was kept. Send the file as the body itself, or Repr-Digest with the digest of the whole form.")
 	}
 	x.body.also = d.writer()
-	if err := readForm(x.body, boundary, &form{names: a.names, name: name, labels: labels, at: at, in: in}); err != nil {
+	if err := readForm(x.body, boundary, &form{to: to, choose: a.chooser(r), name: name, labels: labels, at: at, in: in}); err != nil {
 		return nil, err
 	}
 	if err := d.check(nil); err != nil {
@@ -221,8 +232,8 @@ func checkCoding(r *http.Request) error {
 }
 
 // rawName is the name of the file that the body is.
-func (a *httpAPI) rawName(r *http.Request) (proto.FileName, error) {
-	name, err := a.queryName(r)
+func rawName(r *http.Request, to outlet) (proto.FileName, error) {
+	name, err := queryName(r, to)
 	if err != nil {
 		return proto.FileName{}, err
 	}
@@ -241,7 +252,7 @@ func (a *httpAPI) rawName(r *http.Request) (proto.FileName, error) {
 	if !ok {
 		return proto.FileName{}, missingName(r)
 	}
-	return a.names.file(given)
+	return to.names.file(given)
 }
 
 func missingName(r *http.Request) error {
@@ -249,7 +260,7 @@ func missingName(r *http.Request) error {
 }
 
 // queryName is the name that the address gives, nil if it gives none.
-func (a *httpAPI) queryName(r *http.Request) (*proto.FileName, error) {
+func queryName(r *http.Request, to outlet) (*proto.FileName, error) {
 	q, err := query(r)
 	if err != nil || !q.Has("name") {
 		return nil, err
@@ -257,8 +268,35 @@ func (a *httpAPI) queryName(r *http.Request) (*proto.FileName, error) {
 	if len(q["name"]) > 1 {
 		return nil, refusal(kindName, "The address has more than one name. Nothing was kept. Give one.")
 	}
-	name, err := a.names.stored(q.Get("name"))
+	name, err := to.names.stored(q.Get("name"))
 	return &name, err
+}
+
+// destination is where the request's files go, as far as its address says.
+func (a *httpAPI) destination(r *http.Request) (outlet, error) {
+	q, err := query(r)
+	switch {
+	case err != nil:
+		return outlet{}, err
+	case !q.Has("destination"):
+		return a.core.choose(r.Context(), "")
+	case len(q["destination"]) > 1 || q.Get("destination") == "":
+		return outlet{}, refusal(kindParameter, "destination is empty, or given more than once. Nothing was kept. Give the name of one, or leave it out for the first.")
+	}
+	return a.core.choose(r.Context(), q.Get("destination"))
+}
+
+// chooser takes what a form says of where it goes, which must not contradict its
+// address.
+func (a *httpAPI) chooser(r *http.Request) func(name string) (outlet, error) {
+	given := r.URL.Query().Get("destination") // it was read before
+	return func(name string) (outlet, error) {
+		if name == "" || given != "" && given != name {
+			return outlet{}, refusal(kindParameter, "The field `destination` is empty, or is another than that of the address. Nothing was kept. Give the name of one.")
+		}
+		given = name
+		return a.core.choose(r.Context(), name)
+	}
 }
 
 // query is the address's, which must not have parts that cannot be read: what

@@ -75,6 +75,7 @@ func (a *httpAPI) control(x *exchange, r *http.Request, act func(context.Context
 
 // Limits of bulkUploads.
 const (
+	bulkPath    = uploadsPath + "bulk"
 	maxBulk     = 1000
 	maxBulkBody = 64 << 10 // bytes: an id has 26 characters
 )
@@ -137,7 +138,7 @@ func (a *httpAPI) bulkUploads(x *exchange, r *http.Request) error {
 		id, err := ulid.ParseStrict(text)
 		if err != nil {
 			err = errNotFound
-		} else {
+		} else if err = a.door.within(r.Context(), text, callerOf(r.Context())); err == nil {
 			result.Status, result.Upload, err = act(r.Context(), id)
 		}
 		if err != nil {

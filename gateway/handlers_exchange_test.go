@@ -52,16 +52,17 @@ func wantClosed(t testing.TB, conn net.Conn) {
 func TestTooLargeBeforeBody(t *testing.T) {
 	forBoth(t, func(t *testing.T, s *testAPI) {
 		for _, expect := range []string{"", "Expect: 100-continue\r\n"} {
-			size := s.api.limit + 1
+			limit := s.limit(t)
+			size := limit + 1
 			conn := s.raw(t, fmt.Sprintf("POST /uploads?name=x HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n%s\r\n", size, expect))
 			a := read(t, conn)
-			if p := a.problem(t, kindTooLarge); p.Size != size || p.Limit != s.api.limit || !strings.Contains(p.Detail, grouped(size)) || !strings.Contains(p.Detail, grouped(s.api.limit)) {
+			if p := a.problem(t, kindTooLarge); p.Size != size || p.Limit != limit || !strings.Contains(p.Detail, grouped(size)) || !strings.Contains(p.Detail, grouped(limit)) {
 				t.Errorf("problem %+v", p)
 			}
 			wantClosed(t, conn)
 		}
 		// At the limit it would be taken: then 100 Continue is sent.
-		conn := s.raw(t, fmt.Sprintf("POST /uploads?name=x HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", s.api.limit))
+		conn := s.raw(t, fmt.Sprintf("POST /uploads?name=x HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", s.limit(t)))
 		if line, err := bufio.NewReader(conn).ReadString('\n'); line != "HTTP/1.1 100 Continue\r\n" {
 			t.Errorf("got %q, %v; want 100 Continue", line, err)
 		}

@@ -21,6 +21,7 @@ const uploadsPath = "/uploads/"
 //	@Description	`curl -T app.tar.gz http://127.0.0.1:8080/uploads/` has curl add the file's name. A body without a known length comes in chunks.
 //	@Param			id				path	string		true	"The file's name, percent-encoded, as `name` of POST /uploads. It is called id as the other operations at this address take one."
 //	@Param			label			query	[]string	false	"What is to be known of the file: key=value"	collectionFormat(multi)	maxItems(16)	example(build=17)
+//	@Param			destination		query	string		false	"The name of the destination, as GET /destinations lists it; without it, the first one that the token may use"	maxLength(63)	example(default)
 //	@Param			mode			query	string		false	"The file's permission bits in octal"	example(0644)
 //	@Param			mtime			query	string		false	"When the file was changed last, as RFC 3339 writes times"	example(2026-03-14T15:09:26Z)
 //	@Param			X-Ferry-Mode	header	string		false	"The same as mode, which goes before it"	example(0644)
@@ -77,16 +78,20 @@ func (a *httpAPI) takePut(x *exchange, r *http.Request) ([]Upload, error) {
 	if len(r.Header.Values("Content-Range")) > 0 { // RFC 9110, section 14.4: the rest would pass for the whole
 		return nil, refusal(kindParameter, "It has a Content-Range, and only whole files are taken. Nothing was kept. Send the whole file without Content-Range; with curl leave out -C.")
 	}
-	name, err := a.pathName(r)
+	to, err := a.destination(r)
 	if err != nil {
 		return nil, err
 	}
-	return a.takeRaw(x, r, name)
+	name, err := pathName(r, to)
+	if err != nil {
+		return nil, err
+	}
+	return a.takeRaw(x, r, to, name)
 }
 
 // pathName is the name that the address's path has, percent-encoded, in one
 // piece or in one a folder.
-func (a *httpAPI) pathName(r *http.Request) (proto.FileName, error) {
+func pathName(r *http.Request, to outlet) (proto.FileName, error) {
 	q, err := query(r)
 	if err != nil {
 		return proto.FileName{}, err
@@ -101,5 +106,5 @@ func (a *httpAPI) pathName(r *http.Request) (proto.FileName, error) {
 	if given == "" {
 		return proto.FileName{}, refusal(kindName, "The address does not say what the file is called. Nothing was kept. Put the name at its end, percent-encoded: curl -T app.tar.gz 'http://%s/uploads/app.tar.gz'", r.Host)
 	}
-	return a.names.stored(given)
+	return to.names.stored(given)
 }

@@ -16,8 +16,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"ferry/proto"
 )
 
 // An answer is what a request got.
@@ -373,7 +371,7 @@ func TestService(t *testing.T) {
 
 // TestErrors sees what becomes of the core's errors.
 func TestErrors(t *testing.T) {
-	_, badName := proto.ParseFileName("..")
+	_, badName := plain().stored("..")
 	for _, c := range []struct {
 		method string // of the core
 		err    error
@@ -383,7 +381,7 @@ func TestErrors(t *testing.T) {
 		{"add", errInterrupted, kindCancelled},
 		{"add", errLength, kindIncomplete},
 		{"add", errTooManyFiles, kindTooMany},
-		{"add", fmt.Errorf("%w: 7", proto.ErrTooLarge), kindTooLarge},
+		{"add", tooLarge(7), kindTooLarge},
 		{"add", badName, kindName},
 		{"add", errGivenBack, kindStopping},
 		{"add", errors.New("/secret/path: broken"), kindInternal},
@@ -431,7 +429,7 @@ func TestErrors(t *testing.T) {
 
 // TestErrorAfterHeader takes back what was to go with another answer.
 func TestErrorAfterHeader(t *testing.T) {
-	a := newHTTPAPI(&fakeCore{}, nil, 1, plain())
+	a := newHTTPAPI(&fakeCore{limit: 1, names: plain()}, nil)
 	h := a.serve(func(x *exchange, _ *http.Request) error {
 		x.Header().Set("Location", "/uploads/x")
 		x.Header().Set("Content-Length", "5")

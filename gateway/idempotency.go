@@ -128,10 +128,14 @@ func newKeyed(r *http.Request) (*keyed, error) {
 	if err != nil {
 		return nil, err
 	}
+	only := callerOf(r.Context()).only() // which is where the request goes if it does not say
+	if only != "" {
+		only = " " + only
+	}
 	mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	return &keyed{
 		sender: callerOf(r.Context()).sender().V, key: key, list: mediaType == "multipart/form-data",
-		request: sha256.Sum256([]byte(r.Method + " " + r.URL.EscapedPath() + "?" + q.Encode())),
+		request: sha256.Sum256([]byte(r.Method + " " + r.URL.EscapedPath() + "?" + q.Encode() + only)),
 	}, nil
 }
 
@@ -259,6 +263,9 @@ func (r *reception) content() [sha256.Size]byte {
 		put(string(in.sum.SHA256[:]))
 	}
 	put(encodeLabels(r.labelled()))
+	if l := r.lane(); l.Name != DefaultDestination { // which answers kept before there were others have not
+		put(l.Name)
+	}
 	var u Upload
 	r.described().show(&u)
 	put(*cmp.Or(u.Mode, new("")))

@@ -24,11 +24,12 @@ type filter struct {
 	states      []State
 	prefix      string            // of the name
 	labels      map[string]string // all of them
-	destination string
-	sha256      []byte           // nil for any
-	since       time.Time        // created then or later
-	until       time.Time        // created before
-	sender      sql.Null[string] // the name of the token it was sent with
+	destination string            // its name, or its URL
+	sha256      []byte            // nil for any
+	since       time.Time         // created then or later
+	until       time.Time         // created before
+	sender      sql.Null[string]  // the name of the token it was sent with
+	lane        string            // the destination's name, for a token of one; "" for any
 	after       position
 }
 
@@ -65,7 +66,8 @@ func (f *filter) has(u *Upload) bool {
 			return false
 		}
 	}
-	return (f.destination == "" || u.Destination == f.destination) &&
+	return (f.destination == "" || u.Destination == f.destination || u.DestinationName == f.destination) &&
+		(f.lane == "" || u.DestinationName == f.lane) &&
 		(f.sha256 == nil || u.SHA256 != nil && *u.SHA256 == hex.EncodeToString(f.sha256)) &&
 		!u.CreatedAt.Before(f.since) && (f.until.IsZero() || u.CreatedAt.Before(f.until)) &&
 		(f.after == position{} || f.compare(f.after, f.positionOf(u)) < 0)
@@ -74,13 +76,15 @@ func (f *filter) has(u *Upload) bool {
 // list returns up to limit of the uploads that a filter lets through, those
 // receiving included.
 func (g *Gateway) list(ctx context.Context, f filter, limit int) ([]Upload, error) {
-	if c := callerOf(ctx); !c.may(ScopeRead) {
+	c := callerOf(ctx)
+	if !c.may(ScopeRead) {
 		f.sender = c.sender()
 	}
+	f.lane = c.only()
 	incoming, running := g.live.all() // first, as in get
 	var coming []Upload
 	for _, in := range incoming {
-		if u := in.upload(g.cfg.To); (!f.sender.Valid || in.from.sender == f.sender) && f.has(&u) {
+		if u := in.upload(); (!f.sender.Valid || in.from.sender == f.sender) && f.has(&u) {
 			coming = append(coming, u)
 		}
 	}
@@ -104,7 +108,7 @@ func (g *Gateway) list(ctx context.Context, f filter, limit int) ([]Upload, erro
 }
 
 func (g *Gateway) loadPage(ctx context.Context, f filter, limit int) (page []Upload, err error) {
-	statement, args := f.query(g.cfg.To.String(), limit)
+	statement, args := f.query(&g.lanes, limit)
 	if statement == "" {
 		return nil, nil
 	}
@@ -128,45 +132,58 @@ func (g *Gateway) loadPage(ctx context.Context, f filter, limit int) (page []Upl
 type arm struct {
 	state       State
 	destination destinationIs
+	lane        string // the destination's name, unless it is any or thisDestination
 }
 
 type destinationIs int
 
 const (
-	anyDestination  destinationIs = iota
-	thisDestination               // it was delivered there
-	nextDestination               // it was not delivered yet, and would be there
+	anyDestination   destinationIs = iota
+	thisDestination                // it was delivered there
+	nextDestination                // it was not delivered yet, and would be there
+	namedDestination               // it is for the one of that name, delivered or not
 )
 
 // arms are the parts that a list is merged from, each in its order. There are
 // none if no row can be in it.
-func (f *filter) arms(to string) (arms []arm) {
+func (f *filter) arms(to *lanes) (arms []arm) {
 	states := slices.DeleteFunc(slices.Clone(f.states), func(s State) bool { return s == StateReceiving })
 	slices.Sort(states)
 	states = slices.Compact(states)
 	if len(f.states) == 0 {
 		states = []State{""}
 	}
-	destinations := []destinationIs{anyDestination}
-	if f.destination != "" {
-		destinations[0] = thisDestination
-		if f.destination == to {
-			destinations = append(destinations, nextDestination)
-		}
-	}
 	for _, s := range states {
-		for _, d := range destinations {
-			arms = append(arms, arm{s, d})
+		for _, a := range f.ways(to) {
+			a.state = s
+			arms = append(arms, a)
 		}
 	}
 	return arms
+}
+
+// ways are the ways to be for the filter's destination.
+func (f *filter) ways(to *lanes) []arm {
+	if f.destination == "" {
+		return []arm{{}}
+	}
+	if to.byName[f.destination] != nil {
+		return []arm{{destination: namedDestination, lane: f.destination}}
+	}
+	ways := []arm{{destination: thisDestination}}
+	for _, l := range to.all {
+		if l.To.String() == f.destination {
+			ways = append(ways, arm{destination: nextDestination, lane: l.Name})
+		}
+	}
+	return ways
 }
 
 // query is the statement for a page of rows; "" if there can be none. Each arm
 // walks one index in the order of the list, which the filter chooses; the other
 // conditions are written so that no index fits them. So a page costs no more
 // than what of that index has to be passed over.
-func (f *filter) query(to string, limit int) (statement string, args []any) {
+func (f *filter) query(to *lanes, limit int) (statement string, args []any) {
 	q := &listQuery{filter: f}
 	var parts []string
 	for _, a := range f.arms(to) {
@@ -208,7 +225,7 @@ func (q *listQuery) arm(a arm) string {
 	q.conditions = nil
 	id, from, labels := "u.id", "uploads u", slices.Sorted(maps.Keys(q.labels))
 	state, sum, destination := "u.state || '' = ?", "hex(u.sha256) = hex(?)", "u.destination || '' = ?"
-	nowhere, sender := "coalesce(u.destination, '') = ''", "u.token || '' = ?"
+	nowhere, sender, lane := "coalesce(u.destination, '') = ''", "u.token || '' = ?", "u.lane || '' = ?"
 	switch {
 	case q.byName():
 		q.nameRange()
@@ -220,6 +237,8 @@ func (q *listQuery) arm(a arm) string {
 		labels = labels[1:]
 	case a.state != "":
 		state = "u.state = ?"
+	case a.destination == namedDestination, a.destination == anyDestination && !q.sender.Valid:
+		lane = "u.lane = ?"
 	case a.destination == anyDestination:
 		sender = "u.token = ?"
 	default:
@@ -241,8 +260,13 @@ func (q *listQuery) arm(a arm) string {
 	case thisDestination:
 		q.where(destination, q.destination)
 	case nextDestination:
-		q.where(nowhere)
+		q.where(nowhere+" and u.lane || '' = ?", a.lane)
+	case namedDestination:
+		q.where(lane, a.lane)
 	case anyDestination:
+	}
+	if q.lane != "" && q.lane != a.lane {
+		q.where(lane, q.lane)
 	}
 	q.times(id)
 	columns := strings.Replace(selectUploads, "u.id, u.name,", id+" as id, u.name as name,", 1)

@@ -48,7 +48,7 @@ type uploadList struct {
 //	@Param			state		query	[]string	false	"Uploads in this state; of several, in one of them"	collectionFormat(multi)	enums(receiving,queued,delivering,waiting,delivered,failed,cancelled)
 //	@Param			name		query	string	false	"Uploads whose name begins so"	minLength(1)	maxLength(1024)	example(build-17/)
 //	@Param			label		query	[]string	false	"Uploads with this label, key=value; of several, with all of them"	collectionFormat(multi)	maxItems(16)	example(build=17)
-//	@Param			destination	query	string	false	"Uploads for the destination with this URL, as an upload has it"
+//	@Param			destination	query	string	false	"Uploads for the destination with this name or this URL, as an upload has them"
 //	@Param			sha256		query	string	false	"Uploads with this SHA-256, in hexadecimal digits"	minLength(64)	maxLength(64)
 //	@Param			since		query	string	false	"Uploads that began then or later, in the form of RFC 3339"	example(2026-03-14T00:00:00Z)
 //	@Param			until		query	string	false	"Uploads that began earlier, in the form of RFC 3339"	example(2026-03-15T00:00:00Z)
@@ -173,7 +173,7 @@ func lines(w io.Writer) func([]Upload) error {
 	}
 }
 
-var csvColumns = []string{"id", "name", "size", "state", "sha256", "cksum", "destination", "attempts", "created_at", "updated_at", "delivered_at", "error", "last_error", "labels"}
+var csvColumns = []string{"id", "name", "size", "state", "sha256", "cksum", "destination", "attempts", "created_at", "updated_at", "delivered_at", "error", "last_error", "labels", "destination_name"}
 
 // table writes RFC 4180, the names of the columns first.
 func table(w io.Writer) func([]Upload) error {
@@ -200,7 +200,7 @@ func table(w io.Writer) func([]Upload) error {
 func csvRow(u *Upload) []string {
 	at := func(t time.Time) string { return t.Format(time.RFC3339Nano) }
 	row := []string{u.ID.String(), u.Name, "", string(u.State), "", "", u.Destination, strconv.Itoa(u.Attempts.Count),
-		at(u.CreatedAt), at(u.UpdatedAt), "", "", "", encodeLabels(u.Labels)}
+		at(u.CreatedAt), at(u.UpdatedAt), "", "", "", encodeLabels(u.Labels), u.DestinationName}
 	if u.Size != nil {
 		row[2] = strconv.FormatInt(*u.Size, 10)
 	}
@@ -286,7 +286,7 @@ func parseFilter(q url.Values) (f filter, err error) {
 	case q.Has("name") && (f.prefix == "" || len(f.prefix) > proto.MaxFileName || strings.ToValidUTF8(f.prefix, "") != f.prefix):
 		return filter{}, refusal(kindParameter, "name is %.40q; it is how a name begins, 1 to %s bytes of UTF-8. Leave it out to list all.", f.prefix, grouped(proto.MaxFileName))
 	case q.Has("destination") && f.destination == "":
-		return filter{}, refusal(kindParameter, "destination is empty; it is the URL of a destination. Leave it out to list all.")
+		return filter{}, refusal(kindParameter, "destination is empty; it is the name or the URL of a destination. Leave it out to list all.")
 	}
 	for _, given := range q["state"] {
 		if !slices.Contains(allStates, State(given)) {

@@ -32,7 +32,8 @@ func (c *core) fill(n int) (all []listed) {
 	names := []string{"a", "a/b", "a/c", "a0", "ab", "b%", "b_", "é", "é/x", "ź", "日本", "\U0010ffff"}
 	states := []State{StateQueued, StateDelivering, StateWaiting, StateDelivered, StateFailed, StateCancelled}
 	elsewhere := sql.Null[string]{V: "v3://elsewhere:1", Valid: true}
-	here := sql.Null[string]{V: c.cfg.To.String(), Valid: true}
+	here := sql.Null[string]{V: c.lanes.first().To.String(), Valid: true}
+	other := c.lanes.all[1]
 	entropy := ulid.Monotonic(strings.NewReader(strings.Repeat("0123456789", 10_000)), 0)
 	err := c.db.Update(c.t.Context(), func(ctx context.Context, tx *sql.Tx) error {
 		for i := range n {
@@ -52,7 +53,11 @@ func (c *core) fill(n int) (all []listed) {
 				u.Labels["os"] = "linux"
 			}
 			to := []sql.Null[string]{{}, here, elsewhere}[i%3]
-			if u.Destination = here.V; to.Valid {
+			u.Destination, u.DestinationName = here.V, DefaultDestination
+			if i%7 == 0 {
+				u.Destination, u.DestinationName = other.To.String(), other.Name
+			}
+			if to.Valid {
 				u.Destination = to.V
 			}
 			u.sender = []sql.Null[string]{{}, {V: "ci", Valid: true}, {V: "other", Valid: true}, {}}[i%4]
@@ -60,9 +65,9 @@ func (c *core) fill(n int) (all []listed) {
 			if err != nil {
 				return err
 			}
-			if _, err := tx.ExecContext(ctx, `insert into uploads (id, name, size, sha256, cksum, state, body, destination, created_at, updated_at, labels, token)
-				values ($1, $2, 0, $3, 0, $4, 'gone', $5, $6, $7, $8, $9)`,
-				u.ID, u.Name, sum, u.State, to, at.UnixMicro(), at.UnixMicro(), encodeLabels(u.Labels), u.sender); err != nil {
+			if _, err := tx.ExecContext(ctx, `insert into uploads (id, name, size, sha256, cksum, state, body, destination, created_at, updated_at, labels, token, lane)
+				values ($1, $2, 0, $3, 0, $4, 'gone', $5, $6, $7, $8, $9, $10)`,
+				u.ID, u.Name, sum, u.State, to, at.UnixMicro(), at.UnixMicro(), encodeLabels(u.Labels), u.sender, u.DestinationName); err != nil {
 				return err
 			}
 			for key, value := range u.Labels {
@@ -91,7 +96,7 @@ func drawFilter(t *rapid.T, c *core, all []listed) (f filter) {
 		f.labels = rapid.SampledFrom([]map[string]string{{"build": "0"}, {"os": "linux"}, {"build": "1", "os": "linux"}, {"build": "9"}}).Draw(t, "label")
 	}
 	if on("destination") {
-		f.destination = rapid.SampledFrom([]string{c.cfg.To.String(), "v3://elsewhere:1", "v3://nowhere:1"}).Draw(t, "to")
+		f.destination = rapid.SampledFrom([]string{c.lanes.first().To.String(), DefaultDestination, "other", c.lanes.all[1].To.String(), "v3://elsewhere:1", "v3://nowhere:1"}).Draw(t, "to")
 	}
 	if on("sum") {
 		f.sha256 = slices.Repeat([]byte{byte(rapid.IntRange(0, 4).Draw(t, "digest"))}, 32)
@@ -106,6 +111,9 @@ func drawFilter(t *rapid.T, c *core, all []listed) (f filter) {
 	if on("until") {
 		f.until = at("last")
 	}
+	if on("only") {
+		f.lane = rapid.SampledFrom([]string{DefaultDestination, "other", "none"}).Draw(t, "lane")
+	}
 	if on("sender") {
 		f.sender = sql.Null[string]{V: rapid.SampledFrom([]string{"ci", "other", "nobody"}).Draw(t, "token"), Valid: true}
 	}
@@ -115,7 +123,7 @@ func drawFilter(t *rapid.T, c *core, all []listed) (f filter) {
 // TestListIsWhatTheFilterHas follows lists from page to page: together the pages
 // have what passes the filter, in order, each upload once.
 func TestListIsWhatTheFilterHas(t *testing.T) {
-	c := openCore(t, t.TempDir(), newRemote())
+	c := openCore(t, t.TempDir(), newRemote(), andOther)
 	all := c.fill(300)
 	rapid.Check(t, func(t *rapid.T) {
 		f := drawFilter(t, c, all)
@@ -155,10 +163,10 @@ func TestListIsWhatTheFilterHas(t *testing.T) {
 // TestListPlans: no combination of filters reads uploads one after another that
 // no index has found, or sorts.
 func TestListPlans(t *testing.T) {
-	c := openCore(t, t.TempDir(), newRemote())
+	c := openCore(t, t.TempDir(), newRemote(), andOther)
 	c.fill(300)
 	is := func(i, bit int) bool { return i>>bit&1 == 1 }
-	for i := range 1 << 10 {
+	for i := range 1 << 12 {
 		var f filter
 		if is(i, 0) {
 			f.states = []State{StateQueued}
@@ -173,7 +181,13 @@ func TestListPlans(t *testing.T) {
 			f.labels = map[string]string{"build": "1", "os": "linux"}
 		}
 		if is(i, 4) {
-			f.destination = c.cfg.To.String()
+			f.destination = c.lanes.first().To.String()
+			if is(i, 10) {
+				f.destination = DefaultDestination
+			}
+		}
+		if is(i, 11) {
+			f.lane = "other"
 		}
 		if is(i, 5) {
 			f.sha256 = make([]byte, 32)
@@ -193,9 +207,9 @@ func TestListPlans(t *testing.T) {
 				f.after.name = "a/x"
 			}
 		}
-		statement, args := f.query(c.cfg.To.String(), 100)
+		statement, args := f.query(&c.lanes, 100)
 		for _, step := range plan(t, c, statement, args) {
-			whole := f.destination == "" && len(f.states) == 0 && !f.byName() && f.sha256 == nil && f.labels == nil && !f.sender.Valid &&
+			whole := f.destination == "" && f.lane == "" && len(f.states) == 0 && !f.byName() && f.sha256 == nil && f.labels == nil && !f.sender.Valid &&
 				f.since.IsZero() && f.until.IsZero() && f.after == position{}
 			if strings.Contains(step, "TEMP B-TREE") || strings.HasPrefix(step, "SCAN ") && !whole {
 				t.Errorf("%+v: %s, in\n%s", f, step, statement)

@@ -9,17 +9,32 @@ import (
 
 // naming makes names of what requests give, as the destination takes them.
 type naming struct {
-	// stored is a name that a request gives a file at the destination. Errors are
-	// proto.ErrName.
-	stored  func(given string) (proto.FileName, error)
-	folders bool // names may have folders
+	parse   func(given string) (proto.FileName, error) // the destination's
+	folders bool                                       // names may have folders
 }
 
 // namingFor has parse, a destination's, make names, and finds out from it whether
 // they may have folders.
 func namingFor(parse func(string) (proto.FileName, error)) naming {
 	_, err := parse("a/b")
-	return naming{stored: parse, folders: err == nil}
+	return naming{parse: parse, folders: err == nil}
+}
+
+// stored is a name that a request gives a file at the destination. Errors are
+// refusals, and proto.ErrName.
+func (n naming) stored(given string) (proto.FileName, error) {
+	name, err := n.parse(given)
+	if err != nil {
+		return proto.FileName{}, n.refuse(err)
+	}
+	return name, nil
+}
+
+func (n naming) refuse(err error) error {
+	why := strings.TrimPrefix(err.Error(), "file "+proto.ErrName.Error()+": ")
+	f := refusal(kindName, "The name cannot be stored: %s. Nothing of this request was kept. Send the file under %s.", why, n.allowed())
+	f.err = err
+	return f
 }
 
 // file is what a file is called where it comes from. Where it lay there means
@@ -30,7 +45,7 @@ func (n naming) file(given string) (proto.FileName, error) {
 		if n.folders {
 			how = ", unless they are asked for with ?name= or the field name"
 		}
-		return proto.FileName{}, fmt.Errorf("file %w: it contains a slash, and a filename has no folders%s", proto.ErrName, how)
+		return proto.FileName{}, n.refuse(fmt.Errorf("file %w: it contains a slash, and a filename has no folders%s", proto.ErrName, how))
 	}
 	return n.stored(given)
 }

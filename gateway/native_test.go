@@ -149,8 +149,8 @@ func TestVersion4(t *testing.T) {
 	srv, id := listenV4(t)
 	srv.token = "ferry-join-good"
 	g := openCore(t, t.TempDir(), newRemote(), func(cfg *Config, p *parts) {
-		cfg.To = destination(t, "v4://"+srv.address+"?pin="+id.Pin().String())
-		cfg.Join = srv.token
+		cfg.Destinations = to(t, "v4://"+srv.address+"?pin="+id.Pin().String())
+		cfg.Destinations[0].Join = srv.token
 		p.sender, p.clock = nil, clock{}
 	})
 	want := map[string]string{
@@ -175,7 +175,7 @@ func TestVersion4(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if says.Client.String() != "test" || says.ClientID != g.keys.Client() || !states(says, u) {
+		if says.Client.String() != "test" || says.ClientID != g.lanes.first().keys.Client() || !states(says, u) {
 			t.Errorf("the receipt of %s says %+v", u.Name, says)
 		}
 	}
@@ -224,7 +224,7 @@ func TestNotLetIn(t *testing.T) {
 		{pinned, srv.token, nil},
 	} {
 		g := openCore(t, dir, newRemote(), func(cfg *Config, p *parts) {
-			cfg.To, cfg.Join = destination(t, c.to), c.token
+			cfg.Destinations = []Destination{{To: destination(t, c.to), Join: c.token}}
 			p.sender, p.clock = nil, clock{}
 		})
 		if i == 0 {
@@ -272,7 +272,7 @@ func TestCutAfterStored(t *testing.T) {
 	}
 	srv.mu.Unlock()
 	g := openCore(t, t.TempDir(), newRemote(), func(cfg *Config, p *parts) {
-		cfg.To = destination(t, "v4://"+srv.address+"?pin="+id.Pin().String())
+		cfg.Destinations = to(t, "v4://"+srv.address+"?pin="+id.Pin().String())
 		p.sender, p.clock = nil, clock{}
 	})
 	want := map[string]string{"small": "1", "small too": "2", "large": content(1, large), "larger": content(2, 1<<20)}

@@ -13,7 +13,6 @@ import (
 	"strings"
 
 	"ferry/internal/sqldb"
-	"ferry/proto"
 )
 
 // problem is an answer that is not the one hoped for, as RFC 9457 has it.
@@ -53,6 +52,7 @@ type problemKind struct {
 var (
 	kindParameter   = problemKind{"parameter", http.StatusBadRequest, "A parameter has a value that is not allowed"}
 	kindName        = problemKind{"name", http.StatusBadRequest, "The file needs a name that can be stored"}
+	kindDestination = problemKind{"destination", http.StatusBadRequest, "There is no such destination"}
 	kindLabel       = problemKind{"label", http.StatusBadRequest, "A label is not as labels are"}
 	kindDigest      = problemKind{"digest", http.StatusBadRequest, "A digest cannot be read"}
 	kindMismatch    = problemKind{"mismatch", http.StatusBadRequest, "What came is not what its digest is of"}
@@ -155,6 +155,8 @@ func (a *httpAPI) known(r *http.Request, err error) *refusalError {
 	switch {
 	case errors.Is(err, errNotFound):
 		return refusal(kindNotFound, "There is no such upload. It may have been forgotten; GET /uploads lists those that there are.")
+	case errors.Is(err, errNoDestination):
+		return refusal(kindNotFound, "There is no such destination. GET /destinations lists those that there are.")
 	case errors.Is(err, errDelivering):
 		return refusal(kindState, "The upload is being delivered, and what is under way cannot be held. Nothing was changed. Cancel it, and retry it later: what the destination has durably is not sent again.")
 	case errors.Is(err, errState):
@@ -172,10 +174,6 @@ func (a *httpAPI) known(r *http.Request, err error) *refusalError {
 		return refusal(kindCancelled, "Somebody cancelled it while its bytes came in. Nothing of this request was kept. Send it again if that was a mistake.")
 	case errors.Is(err, errTooManyFiles):
 		return &refusalError{problemKind: kindTooMany, limit: maxFiles, detail: fmt.Sprintf("A form may have %s files at most. Nothing of this request was kept. Send the files in several requests.", grouped(maxFiles))}
-	case errors.Is(err, proto.ErrTooLarge):
-		return tooLargeRefusal(-1, a.limit)
-	case errors.Is(err, proto.ErrName):
-		return a.nameRefusal(err)
 	case errors.Is(err, errGivenBack):
 		return refusal(kindStopping, "It had no time left to take the whole request. Nothing of this request was kept. Send it again when the gateway runs.")
 	}
@@ -192,12 +190,6 @@ func (a *httpAPI) transport(r *http.Request, err error) *refusalError {
 		return refusal(kindIncomplete, "It ended before it was complete, or breaks the rules of HTTP. Nothing of this request was kept. Send it again.")
 	}
 	return refusal(kindInternal, "internal error")
-}
-
-func (a *httpAPI) nameRefusal(err error) *refusalError {
-	why := strings.TrimPrefix(err.Error(), "file "+proto.ErrName.Error()+": ")
-	return &refusalError{problemKind: kindName, err: err, detail: fmt.Sprintf("The name cannot be stored: %s. Nothing of this request was kept. "+
-		"Send the file under %s.", why, a.names.allowed())}
 }
 
 // fail answers with an error. The connection is closed if the body was not read

@@ -44,6 +44,8 @@ var problemPages = []problemPage{
 		"Correct the parameter that the detail names. Percent-encode what is not a letter or a digit."},
 	{kindName, "The file has no name, more than one, or one that the destination cannot store.", nothingKept,
 		"Send it under another name, with ?name= in the address."},
+	{kindDestination, "The request names a destination that the gateway does not have, or that is not the token's.", nothingKept,
+		"Choose one of those that the detail names; GET /destinations lists them."},
 	{kindLabel, "A label is not written as key=value, has characters that are not taken, or there are too many.", nothingKept,
 		"Correct the label that the detail names."},
 	{kindDigest, "A field that says what the body adds up to is not written as such fields are.", nothingKept,

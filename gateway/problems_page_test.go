@@ -136,6 +136,8 @@ type refusing struct {
 	err error
 }
 
+func (r refusing) to(outlet) {}
+
 func (r refusing) label(map[string]string) {}
 
 func (r refusing) describe(attributes) {}

@@ -18,24 +18,25 @@ const lease = 30 * time.Second
 // errLeaseLost: the job is another worker's, or nobody's, by now.
 var errLeaseLost = errors.New("the lease of the delivery was lost")
 
-// enqueue makes a job due at once, or parks it behind another one of its name.
-func enqueue(ctx context.Context, tx *sql.Tx, id ulid.ULID, name string, now time.Time) error {
-	_, err := tx.ExecContext(ctx, `insert into jobs (upload, name, parked, due_at, fence)
-		select id, name, exists (select 1 from jobs where name = $1), $2, attempts from uploads where id = $3`,
-		name, now.UnixMicro(), id)
+// enqueue makes a job due at once, or parks it behind another one of its name and
+// destination.
+func enqueue(ctx context.Context, tx *sql.Tx, id ulid.ULID, now time.Time) error {
+	_, err := tx.ExecContext(ctx, `insert into jobs (upload, lane, name, parked, due_at, fence)
+		select u.id, u.lane, u.name, exists (select 1 from jobs j where j.lane = u.lane and j.name = u.name), $1, u.attempts from uploads u where u.id = $2`,
+		now.UnixMicro(), id)
 	if err != nil {
 		return fmt.Errorf("record job: %w", err)
 	}
 	return nil
 }
 
-// claimJob takes the job that has been due for longest.
+// claimJob takes the job of a lane that has been due for longest.
 const claimJob = `update jobs set leased = 1, due_at = $1, fence = fence + 1
-	where upload = (select upload from jobs where parked = 0 and due_at <= $2 order by due_at, upload limit 1)
+	where upload = (select upload from jobs where lane = $2 and parked = 0 and due_at <= $3 order by due_at, upload limit 1)
 	returning upload, fence, failures, cancel`
 
 // nextDue passes over what is held, which comes last.
-const nextDue = "select due_at from jobs where parked = 0 and due_at < $1 order by due_at, upload limit 1"
+const nextDue = "select due_at from jobs where lane = $1 and parked = 0 and due_at < $2 order by due_at, upload limit 1"
 
 // A claim is a job that a worker has; zero if there was none to do.
 type claim struct {
@@ -44,18 +45,22 @@ type claim struct {
 	failures  int   // in a row, before this one
 	cancelled bool  // somebody asked for that before it was claimed
 	body      string
+	lane      *lane
 	sender    sql.Null[string] // the name of the token that it was sent with
 	offer     proto.Offer
 }
 
-// claimDue claims a job. If none is due, next is when one will be, as far as is
-// known; zero if there is none.
-func claimDue(ctx context.Context, tx *sql.Tx, now time.Time) (c claim, next time.Time, err error) {
-	err = tx.QueryRowContext(ctx, claimJob, now.Add(lease).UnixMicro(), now.UnixMicro()).
+// claimDue claims a job of a lane. If none is due, next is when one will be, as far as is
+// known; zero if there is none, or if the lane is paused.
+func claimDue(ctx context.Context, tx *sql.Tx, l *lane, now time.Time) (c claim, next time.Time, err error) {
+	if l.paused.Load() {
+		return claim{}, time.Time{}, nil
+	}
+	err = tx.QueryRowContext(ctx, claimJob, now.Add(lease).UnixMicro(), l.Name, now.UnixMicro()).
 		Scan(&c.id, &c.fence, &c.failures, &c.cancelled)
 	if errors.Is(err, sql.ErrNoRows) {
 		var due int64
-		err = tx.QueryRowContext(ctx, nextDue, int64(heldUntil)).Scan(&due)
+		err = tx.QueryRowContext(ctx, nextDue, l.Name, int64(heldUntil)).Scan(&due)
 		if errors.Is(err, sql.ErrNoRows) {
 			return claim{}, time.Time{}, nil
 		}
@@ -77,6 +82,7 @@ func claimDue(ctx context.Context, tx *sql.Tx, now time.Time) (c claim, next tim
 		return claim{}, time.Time{}, fmt.Errorf("claim: %w", err)
 	}
 	copy(sum.SHA256[:], sha)
+	c.lane = l
 	at := attributesOf(mode, modified)
 	c.offer = proto.Offer{ID: proto.TransferID(c.id), Size: sum.Size, Mode: at.mode, ModTime: at.modTime, Sum: &sum}
 	if c.offer.Name, err = proto.ParseFileName(name); err != nil {
@@ -108,7 +114,7 @@ func (c *claim) finish(ctx context.Context, tx *sql.Tx) error {
 	if err := held(tx.ExecContext(ctx, "delete from jobs where upload = $1 and fence = $2 and leased = 1", c.id, c.fence)); err != nil {
 		return err
 	}
-	return unpark(ctx, tx, c.offer.Name.String())
+	return unpark(ctx, tx, c.lane.Name, c.offer.Name.String())
 }
 
 // held turns a write that found no row into errLeaseLost.
@@ -123,14 +129,14 @@ func held(res sql.Result, err error) error {
 }
 
 const unparkJob = `update jobs set parked = 0
-	where upload = (select upload from jobs where name = $1 order by upload limit 1)
-		and parked = 1 and not exists (select 1 from jobs where name = $2 and parked = 0)`
+	where upload = (select upload from jobs where lane = $1 and name = $2 order by upload limit 1)
+		and parked = 1 and not exists (select 1 from jobs where lane = $3 and name = $4 and parked = 0)`
 
-// unpark lets the oldest job of a name be claimed, after the one before it is
+// unpark lets the oldest job of a lane and a name be claimed, after the one before it is
 // gone; if another one may be claimed still, which can be younger than one that was
 // retried, it does nothing. It is due since it was recorded, and so has not lost its place.
-func unpark(ctx context.Context, tx *sql.Tx, name string) error {
-	_, err := tx.ExecContext(ctx, unparkJob, name, name)
+func unpark(ctx context.Context, tx *sql.Tx, lane, name string) error {
+	_, err := tx.ExecContext(ctx, unparkJob, lane, name, lane, name)
 	if err != nil {
 		return fmt.Errorf("let the next of its name go: %w", err)
 	}
@@ -140,9 +146,9 @@ func unpark(ctx context.Context, tx *sql.Tx, name string) error {
 // maxPulled bounds how many jobs are pulled forward in one transaction.
 const maxPulled = 256
 
-// pullJobs makes due what waits for a network that works again.
+// pullJobs makes due what waits on a lane for a network that works again.
 const pullJobs = `update jobs set due_at = $1
-	where upload in (select upload from jobs where parked = 0 and due_at > $2 and leased = 0 and network = 1 order by due_at, upload limit $3)`
+	where upload in (select upload from jobs where lane = $2 and parked = 0 and due_at > $3 and leased = 0 and network = 1 order by due_at, upload limit $4)`
 
 // restoreJobs makes runnable what a process before this one had claimed or
 // postponed, before all that it had not begun: nobody else can have a lease on

@@ -30,7 +30,7 @@ func (g *Gateway) remove(ctx context.Context, id ulid.ULID) (u Upload, gone bool
 // end is remove, or cancel: then what is final stays.
 func (g *Gateway) end(ctx context.Context, id ulid.ULID, forgets bool) (u Upload, gone bool, err error) {
 	if in := g.live.incoming(id); in != nil {
-		u := in.upload(g.cfg.To)
+		u := in.upload()
 		if in.from.interrupt() {
 			u.State, u.UpdatedAt = StateCancelled, g.now()
 			return u, true, nil
@@ -54,7 +54,7 @@ func (g *Gateway) end(ctx context.Context, id ulid.ULID, forgets bool) (u Upload
 		g.dropFile(id)
 	}
 	if r.running == nil {
-		g.wake(1) // the next of its name
+		g.wake(&r.upload) // the next of its name
 		return r.upload, r.gone, nil
 	}
 	r.running.cancel()
@@ -116,10 +116,14 @@ func (g *Gateway) cancelIdle(ctx context.Context, tx *sql.Tx, u Upload) error {
 	if _, err := tx.ExecContext(ctx, "delete from jobs where upload = $1", u.ID); err != nil {
 		return err
 	}
-	if err := unpark(ctx, tx, u.Name); err != nil {
+	if err := unpark(ctx, tx, u.DestinationName, u.Name); err != nil {
 		return err
 	}
-	f, known, err := lookUp(ctx, tx, g.keys.Client(), u.Name)
+	l, err := g.lanes.named(u.DestinationName)
+	if err != nil {
+		return err
+	}
+	f, known, err := lookUp(ctx, tx, l.client(), u.Name)
 	if err != nil {
 		return err
 	}
@@ -140,13 +144,14 @@ func forget(ctx context.Context, tx *sql.Tx, id ulid.ULID) (file bool, err error
 	var body string
 	var receipt []byte
 	var labels, token sql.Null[string]
-	if err := tx.QueryRowContext(ctx, "delete from uploads where id = $1 returning body, receipt, labels, token", id).Scan(&body, &receipt, &labels, &token); err != nil {
+	var lane string
+	if err := tx.QueryRowContext(ctx, "delete from uploads where id = $1 returning body, receipt, labels, token, lane", id).Scan(&body, &receipt, &labels, &token, &lane); err != nil {
 		return false, fmt.Errorf("forget upload: %w", err)
 	}
 	if err := dropLabels(ctx, tx, id, labels); err != nil {
 		return false, err
 	}
-	if err := noteForgotten(ctx, tx, id, token); err != nil {
+	if err := noteForgotten(ctx, tx, id, token, lane); err != nil {
 		return false, err
 	}
 	return body == bodyFile, dropReceipt(ctx, tx, receipt)
@@ -167,15 +172,15 @@ func (g *Gateway) retry(ctx context.Context, id ulid.ULID) (u Upload, err error)
 		return Upload{}, err
 	}
 	g.live.changes.tell(id)
-	g.wake(1)
+	g.wake(&u)
 	return u, nil
 }
 
 func (g *Gateway) retryIn(ctx context.Context, tx *sql.Tx, id ulid.ULID) (Upload, error) {
 	now := g.now()
 	var state State
-	var name, body string
-	err := tx.QueryRowContext(ctx, "select state, name, body from uploads where id = $1", id).Scan(&state, &name, &body)
+	var body string
+	err := tx.QueryRowContext(ctx, "select state, body from uploads where id = $1", id).Scan(&state, &body)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return Upload{}, errNotFound
@@ -186,7 +191,7 @@ func (g *Gateway) retryIn(ctx context.Context, tx *sql.Tx, id ulid.ULID) (Upload
 	}
 	switch state {
 	case StateFailed, StateCancelled:
-		err = enqueue(ctx, tx, id, name, now)
+		err = enqueue(ctx, tx, id, now)
 	case StateWaiting:
 		_, err = tx.ExecContext(ctx, "update jobs set due_at = $1, failures = 0, held = 0 where upload = $2", now.UnixMicro(), id)
 	case StateQueued:

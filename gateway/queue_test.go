@@ -268,7 +268,7 @@ func TestStaleClaim(t *testing.T) {
 	take := func() (c claim) {
 		t.Helper()
 		err := g.db.Update(t.Context(), func(ctx context.Context, tx *sql.Tx) (err error) {
-			c, _, err = claimDue(ctx, tx, g.now())
+			c, _, err = claimDue(ctx, tx, g.lanes.first(), g.now())
 			return err
 		})
 		if err != nil || c.id != u.ID {
@@ -319,10 +319,11 @@ func TestPlans(t *testing.T) {
 		args      []any
 		want      string
 	}{
-		"claim":    {claimJob, []any{1, 2}, "jobs_due"},
-		"next due": {nextDue, []any{1}, "jobs_due"},
-		"pull":     {pullJobs, []any{1, 2, 3}, "jobs_due"},
-		"unpark":   {unparkJob, []any{"f", "f"}, "jobs_by_name"},
+		"claim":    {claimJob, []any{1, "a", 2}, "jobs_due (lane=?"},
+		"next due": {nextDue, []any{"a", 1}, "jobs_due (lane=?"},
+		"pull":     {pullJobs, []any{1, "a", 2, 3}, "jobs_due (lane=?"},
+		"unpark":   {unparkJob, []any{"a", "f", "a", "f"}, "jobs_by_name (lane=? AND name=?"},
+		"status":   {selectStatus, []any{"a", "b", "c"}, "uploads_by_state (state=?"},
 		"one":      {selectOne, []any{id}, "PRIMARY KEY"},
 	}
 	for name, c := range cases {
@@ -416,8 +417,17 @@ func TestFolderIsLocked(t *testing.T) {
 
 func TestIncompleteConfig(t *testing.T) {
 	name, _ := proto.ParseClientName("n")
-	to := destination(t, "v3://127.0.0.1")
-	for _, cfg := range []Config{{To: to, Name: name}, {Data: t.TempDir(), Name: name}, {Data: t.TempDir(), To: to}, {Data: t.TempDir(), To: to, Name: name, Workers: -1}} {
+	where := to(t, "v3://127.0.0.1")
+	for _, cfg := range []Config{
+		{Destinations: where, Name: name},
+		{Data: t.TempDir(), Name: name},
+		{Data: t.TempDir(), Destinations: where},
+		{Data: t.TempDir(), Destinations: []Destination{{Name: "a"}}, Name: name},
+		{Data: t.TempDir(), Destinations: []Destination{{To: where[0].To, Deliveries: -1}}, Name: name},
+		{Data: t.TempDir(), Destinations: []Destination{{To: where[0].To, Name: "A/b"}}, Name: name},
+		{Data: t.TempDir(), Destinations: append(to(t, "v3://h"), where...), Name: name},
+		{Data: t.TempDir(), Destinations: []Destination{where[0], {Name: "same", To: destination(t, "v3://127.0.0.1?window=2")}}, Name: name},
+	} {
 		if g, err := Open(t.Context(), cfg); err == nil {
 			t.Errorf("%+v was taken", cfg)
 			_ = g.Close()
@@ -434,7 +444,7 @@ func TestAnotherServer(t *testing.T) {
 	first := g.take("f", "x")
 	g.await(first.ID, StateDelivered)
 	name, _ := proto.ParseClientName("test")
-	if err := g.keys.Save(t.Context(), proto.Identity{Name: name, ID: proto.ClientID{9}, PrivateKey: []byte("key")}); err != nil {
+	if err := g.lanes.first().keys.Save(t.Context(), proto.Identity{Name: name, ID: proto.ClientID{9}, PrivateKey: []byte("key")}); err != nil {
 		t.Fatal(err)
 	}
 	second := g.take("f", "x")
@@ -536,7 +546,7 @@ func TestPlaceInLine(t *testing.T) {
 	claim := func() (id ulid.ULID) {
 		t.Helper()
 		err := g.db.Update(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
-			c, _, err := claimDue(ctx, tx, g.now())
+			c, _, err := claimDue(ctx, tx, g.lanes.first(), g.now())
 			id = c.id
 			return err
 		})
@@ -566,7 +576,7 @@ func TestPlaceInLine(t *testing.T) {
 			if _, err := tx.ExecContext(ctx, "delete from jobs where upload = $1", id); err != nil {
 				return err
 			}
-			return unpark(ctx, tx, name)
+			return unpark(ctx, tx, DefaultDestination, name)
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -26,7 +26,7 @@ import (
 func like4(t *testing.T, r *remote) func(*Config, *parts) {
 	r.again = true
 	r.sign = func(o proto.Offer) []byte { return []byte(`{"payload":"` + o.Name.String() + `"}`) }
-	return func(cfg *Config, _ *parts) { cfg.To = destination(t, "v4://127.0.0.1:1") }
+	return func(cfg *Config, _ *parts) { cfg.Destinations = to(t, "v4://127.0.0.1:1") }
 }
 
 func (c *core) wantReceipt(id ulid.ULID, want string) {
@@ -265,7 +265,7 @@ func (f *fakeAPI) delivered(t *testing.T, name, envelope string) Upload {
 }
 
 func TestGetReceipt(t *testing.T) {
-	s := newFakeAPI(t, func(a *httpAPI, _ *fakeCore) { a.names = namingFor(destination(t, "v4://h").ParseName) })
+	s := newFakeAPI(t, func(_ *httpAPI, c *fakeCore) { c.names = namingFor(destination(t, "v4://h").ParseName) })
 	want := anEnvelope(t)
 	for name, filename := range map[string]string{
 		"app.tar.gz":          `attachment; filename=app.tar.gz.receipt.json`,

@@ -69,12 +69,13 @@ func (in *incoming) came(n int) (total int64) {
 }
 
 // upload is the file as the API shows it.
-func (in *incoming) upload(to proto.Destination) Upload {
+func (in *incoming) upload() Upload {
+	l := in.from.lane()
 	labels, at := in.from.labelled(), in.from.described()
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	u := Upload{
-		ID: in.id, Name: in.name.String(), State: StateReceiving, Destination: to.String(), Labels: labels,
+		ID: in.id, Name: in.name.String(), State: StateReceiving, Destination: l.To.String(), DestinationName: l.Name, Labels: labels,
 		CreatedAt: in.created, UpdatedAt: in.created,
 		Progress: Progress{Bytes: in.received, TotalBytes: in.received},
 	}
@@ -87,12 +88,13 @@ func (in *incoming) upload(to proto.Destination) Upload {
 }
 
 // queued is the file as the API shows it once it has been recorded.
-func (in *incoming) queued(to proto.Destination, now time.Time) Upload {
-	u := in.upload(to)
+func (in *incoming) queued(now time.Time) Upload {
+	u := in.upload()
 	u.State, u.UpdatedAt = StateQueued, now
 	u.Size, u.Cksum = new(in.sum.Size), new(in.sum.Cksum)
 	u.SHA256 = new(hex.EncodeToString(in.sum.SHA256[:]))
 	u.Progress = Progress{TotalBytes: in.sum.Size}
+	in.from.lane().block(&u)
 	return u
 }
 
@@ -114,6 +116,7 @@ type reception struct {
 	now       phase             // guarded by mu
 	labels    map[string]string // of all its files; replaced as a whole; guarded by mu
 	at        attributes        // of all its files; guarded by mu
+	way       *lane             // of all its files; guarded by mu
 	committed chan struct{}     // closed when a commit has ended, well or not
 }
 
@@ -129,7 +132,7 @@ const (
 // receive starts taking in a request's files. Ending ctx ends them.
 func (g *Gateway) receive(ctx context.Context) *reception {
 	ctx, stop := context.WithCancelCause(ctx)
-	return &reception{g: g, ctx: ctx, stop: stop, from: callerOf(ctx), sender: callerOf(ctx).sender(), committed: make(chan struct{}), labels: map[string]string{}}
+	return &reception{g: g, ctx: ctx, stop: stop, from: callerOf(ctx), sender: callerOf(ctx).sender(), committed: make(chan struct{}), labels: map[string]string{}, way: g.lanes.first()}
 }
 
 // label gives all files of the reception these labels, and no others, until
@@ -153,6 +156,20 @@ func (r *reception) described() attributes {
 	return r.at
 }
 
+// to says where all files of the reception go, before the first is added.
+func (r *reception) to(o outlet) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.way = o.lane
+}
+
+// lane is where the files go.
+func (r *reception) lane() *lane {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.way
+}
+
 // labelled are the labels, which nobody changes.
 func (r *reception) labelled() map[string]string {
 	r.mu.Lock()
@@ -174,7 +191,7 @@ func (r *reception) add(name proto.FileName, declared int64, body io.Reader) (in
 	if len(r.files) == maxFiles {
 		return 0, errTooManyFiles
 	}
-	if limit := r.g.maxSize(); declared > limit {
+	if limit := r.g.maxSize(r.lane()); declared > limit {
 		return 0, tooLarge(limit)
 	}
 	if err := callerOf(r.ctx).tooLarge(declared); err != nil {
@@ -202,7 +219,9 @@ func (r *reception) add(name proto.FileName, declared int64, body io.Reader) (in
 }
 
 func tooLarge(limit int64) error {
-	return fmt.Errorf("%w: it takes at most %d bytes in a file", proto.ErrTooLarge, limit)
+	f := tooLargeRefusal(-1, limit)
+	f.err = proto.ErrTooLarge
+	return f
 }
 
 // show makes the file visible, and so possible to cancel.
@@ -318,7 +337,7 @@ func (r *reception) commit() ([]Upload, error) {
 			r.made++
 		}
 	}
-	r.g.wake(r.made)
+	r.lane().wake(r.made)
 	return uploads, nil
 }
 
@@ -420,10 +439,10 @@ func (g *Gateway) newID() (ulid.ULID, time.Time) {
 	}
 }
 
-// maxSize is how many bytes a file may have.
-func (g *Gateway) maxSize() int64 {
+// maxSize is how many bytes a file may have that goes there.
+func (g *Gateway) maxSize(l *lane) int64 {
 	if limit := g.cfg.MaxSize; limit > 0 {
-		return min(limit, g.cfg.To.MaxSize())
+		return min(limit, l.To.MaxSize())
 	}
-	return g.cfg.To.MaxSize()
+	return l.To.MaxSize()
 }

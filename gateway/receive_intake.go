@@ -65,7 +65,7 @@ func (c *intake) read(p []byte) (int, error) {
 	}
 	n, err := c.body.Read(p)
 	total := c.in.came(n)
-	if limit := c.g.maxSize(); total > limit {
+	if limit := c.g.maxSize(c.lane()); total > limit {
 		return n, tooLarge(limit)
 	}
 	if err := callerOf(c.ctx).tooLarge(total); err != nil {

@@ -149,7 +149,7 @@ func TestRefusedBodies(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
 			g := openCore(t, dir, newRemote(), func(cfg *Config, _ *parts) {
-				cfg.To = destination(t, "v3://127.0.0.1:1?dialect=mainstream&slice=734")
+				cfg.Destinations = to(t, "v3://127.0.0.1:1?dialect=mainstream&slice=734")
 			})
 			r := g.receive(t.Context())
 			for _, size := range []int{10, large} {

@@ -26,17 +26,17 @@ func (g *Gateway) receiveOnce(ctx context.Context) *reception {
 }
 
 // selectSame are the uploads of a name that count.
-const selectSame = `select u.id, u.sha256, u.token from jobs j join uploads u on u.id = j.upload where j.name = $1
-	union all select id, sha256, token from uploads where name = $2 and destination = $3 and state = 'delivered'`
+const selectSame = `select u.id, u.sha256, u.token from jobs j join uploads u on u.id = j.upload where j.lane = $1 and j.name = $2
+	union all select id, sha256, token from uploads where name = $3 and destination = $4 and state = 'delivered'`
 
 // errTheirs: there is such an upload, of another sender, of which this one may not
 // learn more.
 var errTheirs = errors.New("the upload is another sender's")
 
-// earlier returns the upload of a name that counts, if there is one, preferably
+// earlier returns the upload of a name that counts on a lane, if there is one, preferably
 // one of the same content; errors are a refusal if it is another, and errTheirs.
-func (g *Gateway) earlier(ctx context.Context, q querier, from *caller, name string, sum [32]byte) (u Upload, ok bool, err error) {
-	e, ok, err := g.find(ctx, q, from, name, sum)
+func (g *Gateway) earlier(ctx context.Context, q querier, l *lane, from *caller, name string, sum [32]byte) (u Upload, ok bool, err error) {
+	e, ok, err := g.find(ctx, q, l, from, name, sum)
 	if err != nil || !ok {
 		return Upload{}, false, err
 	}
@@ -64,10 +64,10 @@ type namesake struct {
 	sender sql.Null[string]
 }
 
-// find returns an upload of a name that counts: one of that content if there is
+// find returns an upload of a name that counts on a lane: one of that content if there is
 // one, and of those one that the sender may see.
-func (g *Gateway) find(ctx context.Context, q querier, from *caller, name string, sum [32]byte) (best namesake, ok bool, err error) {
-	rows, err := q.QueryContext(ctx, selectSame, name, name, g.cfg.To.String())
+func (g *Gateway) find(ctx context.Context, q querier, l *lane, from *caller, name string, sum [32]byte) (best namesake, ok bool, err error) {
+	rows, err := q.QueryContext(ctx, selectSame, l.Name, name, name, l.To.String())
 	if err != nil {
 		return namesake{}, false, fmt.Errorf("look for the same upload: %w", err)
 	}
@@ -100,15 +100,15 @@ func contentConflict(name string, id ulid.ULID, sum, existing [32]byte) error {
 }
 
 // known returns the upload that a file with this name and content would be
-// answered with, if there is one. To whoever may not see it nothing is known
+// answered with there, if there is one. To whoever may not see it nothing is known
 // before the content has come.
-func (g *Gateway) known(ctx context.Context, name proto.FileName, sum [32]byte) (Upload, bool, error) {
+func (g *Gateway) known(ctx context.Context, to outlet, name proto.FileName, sum [32]byte) (Upload, bool, error) {
 	from := callerOf(ctx)
-	e, ok, err := g.find(ctx, g.db.Read(), from, name.String(), sum)
+	e, ok, err := g.find(ctx, g.db.Read(), to.lane, from, name.String(), sum)
 	if err != nil || !ok || !from.sees(e.sender) {
 		return Upload{}, false, err
 	}
-	return g.earlier(ctx, g.db.Read(), from, name.String(), sum)
+	return g.earlier(ctx, g.db.Read(), to.lane, from, name.String(), sum)
 }
 
 // keep records a file and its job, or finds the upload that is there already. One
@@ -123,13 +123,13 @@ func (r *reception) keep(ctx context.Context, tx *sql.Tx, in *incoming) (Upload,
 		return Upload{}, err
 	}
 	if made {
-		return in.queued(r.g.cfg.To, now), nil
+		return in.queued(now), nil
 	}
-	u, ok, err := r.g.earlier(ctx, tx, r.from, in.named().String(), in.sum.SHA256)
+	u, ok, err := r.g.earlier(ctx, tx, r.lane(), r.from, in.named().String(), in.sum.SHA256)
 	switch {
 	case errors.Is(err, errTheirs):
 		_, err = r.g.insert(ctx, tx, in, false, now)
-		return in.queued(r.g.cfg.To, now), err
+		return in.queued(now), err
 	case err == nil && !ok:
 		err = errors.New("internal error: what prevents the upload is not there")
 	}

@@ -137,8 +137,8 @@ func TestRerunIsToldFirst(t *testing.T) {
 // of its name have failed or were delivered elsewhere.
 func TestRerunPlan(t *testing.T) {
 	g := openCore(t, t.TempDir(), newRemote())
-	plan := planOf(t, g, selectSame, "f", "f", "v3://h")
-	for _, index := range []string{"jobs_by_name (name=?)", "uploads_delivered_by_name (name=? AND destination=?)"} {
+	plan := planOf(t, g, selectSame, "default", "f", "f", "v3://h")
+	for _, index := range []string{"jobs_by_name (lane=? AND name=?)", "uploads_delivered_by_name (name=? AND destination=?)"} {
 		if !strings.Contains(plan, index) {
 			t.Errorf("plan %s, want %s in it", plan, index)
 		}

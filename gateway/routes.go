@@ -37,18 +37,24 @@ type uploads interface {
 	hold(ctx context.Context, id ulid.ULID) (Upload, error)
 	release(ctx context.Context, id ulid.ULID) (Upload, error)
 	receipt(ctx context.Context, id ulid.ULID) (u Upload, envelope []byte, err error)
-	known(ctx context.Context, name proto.FileName, sum [32]byte) (Upload, bool, error)
+	choose(ctx context.Context, name string) (outlet, error)
+	known(ctx context.Context, to outlet, name proto.FileName, sum [32]byte) (Upload, bool, error)
 	answered(ctx context.Context, k *keyed) (bool, error)
 	delivered(ctx context.Context, k *keyed, kept []Upload) error
 	changedAfter(ctx context.Context, after int64, limit int) ([]change, error)
 	lastChange(ctx context.Context, after int64) (last int64, missed bool, err error)
 	active(ctx context.Context) ([]Upload, error)
+	destinations(ctx context.Context) ([]DestinationStatus, error)
+	destination(ctx context.Context, name string) (DestinationStatus, error)
+	pause(ctx context.Context, name string) (DestinationStatus, error)
+	resume(ctx context.Context, name string) (DestinationStatus, error)
 	nextChanges() (changed, stopped <-chan struct{})
 	ready(ctx context.Context) error
 }
 
 // receiver is what the handlers need of a reception.
 type receiver interface {
+	to(outlet)
 	add(name proto.FileName, declared int64, body io.Reader) (int, error)
 	rename(i int, name proto.FileName)
 	sha256(i int) [32]byte
@@ -71,8 +77,6 @@ type httpAPI struct {
 	front   Front
 	pace    *pace
 	receive func(context.Context) receiver
-	limit   int64 // bytes of a file that the destination takes
-	names   naming
 	version string
 	log     *slog.Logger
 
@@ -97,16 +101,16 @@ func (g *Gateway) Handler() http.Handler {
 
 func (g *Gateway) httpAPI() *httpAPI {
 	receive := func(ctx context.Context) receiver { return g.receiveOnce(ctx) }
-	a := newHTTPAPI(g, receive, g.maxSize(), namingFor(g.cfg.To.ParseName))
+	a := newHTTPAPI(g, receive)
 	a.version, a.log, a.door = g.cfg.Version, g.log, g.door
 	a.front, a.pace = g.cfg.Front, newPace(g.cfg.Rate)
 	a.description = newStatic("openapi.yaml", a.front.describe(api.OpenAPI))
 	return a
 }
 
-func newHTTPAPI(core uploads, receive func(context.Context) receiver, limit int64, names naming) *httpAPI {
+func newHTTPAPI(core uploads, receive func(context.Context) receiver) *httpAPI {
 	return &httpAPI{
-		core: core, receive: receive, limit: limit, names: names, log: slog.New(slog.DiscardHandler),
+		core: core, receive: receive, log: slog.New(slog.DiscardHandler),
 		stall: stall, rate: minRate, leave: leaveTimeout, slots: make(chan struct{}, maxRequests),
 		static: staticFiles(), description: newStatic("openapi.yaml", api.OpenAPI), problems: newProblemPages(), running: &sync.Map{}, streams: make(chan struct{}, maxStreams),
 	}
@@ -130,10 +134,14 @@ func (a *httpAPI) routes() *chi.Mux {
 	m.Post("/uploads/{id}/retry", a.serve(a.retryUpload))
 	m.Post("/uploads/{id}/hold", a.serve(a.holdUpload))
 	m.Post("/uploads/{id}/release", a.serve(a.releaseUpload))
-	m.Post("/uploads/bulk", a.serve(a.bulkUploads))
+	m.Post(bulkPath, a.serve(a.bulkUploads))
 	a.get(m, "/uploads/{id}"+receiptPath, a.getReceipt)
 	a.get(m, "/uploads/{id}/events", a.getUploadEvents)
 	a.get(m, eventsPath, a.getEvents)
+	a.get(m, destinationsPath, a.getDestinations)
+	a.get(m, destinationsPath+"/{name}", a.getDestination)
+	m.Post(destinationsPath+"/{name}/pause", a.serve(a.pauseDestination))
+	m.Post(destinationsPath+"/{name}/resume", a.serve(a.resumeDestination))
 	a.get(m, "/healthz", a.health)
 	a.get(m, "/readyz", a.readiness)
 	a.get(m, problemsIndex, a.getProblems)

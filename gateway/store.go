@@ -15,7 +15,6 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"ferry/internal/sqldb"
-	"ferry/proto"
 )
 
 // databaseFile is the database, in the data folder.
@@ -49,7 +48,7 @@ func openStore(ctx context.Context, data string) (*sqldb.DB, error) {
 }
 
 const selectUploads = `select u.id, u.name, u.size, u.sha256, u.cksum, u.state, u.attempts, u.packets,
-	u.last_error, u.error, u.destination, u.created_at, u.updated_at, u.delivered_at, u.receipt is not null, u.labels, u.mode, u.modified, j.due_at, coalesce(j.held, 0), u.changed
+	u.last_error, u.error, u.destination, u.created_at, u.updated_at, u.delivered_at, u.receipt is not null, u.labels, u.mode, u.modified, j.due_at, coalesce(j.held, 0), u.changed, u.lane
 	from uploads u left join jobs j on j.upload = u.id `
 
 const selectOne = selectUploads + "where u.id = $1"
@@ -87,7 +86,7 @@ func (g *Gateway) scan(row interface{ Scan(...any) error }) (Upload, error) {
 		receipt            bool
 	)
 	if err := row.Scan(&u.ID, &u.Name, &size, &sum, &cksum, &u.State, &u.Attempts.Count, &packets,
-		&lastError, &failure, &destination, &created, &updated, &delivered, &receipt, &labels, &mode, &modified, &due, &u.Held, &u.Change); err != nil {
+		&lastError, &failure, &destination, &created, &updated, &delivered, &receipt, &labels, &mode, &modified, &due, &u.Held, &u.Change, &u.DestinationName); err != nil {
 		return Upload{}, err
 	}
 	digits := hex.EncodeToString(sum)
@@ -105,16 +104,20 @@ func (g *Gateway) scan(row interface{ Scan(...any) error }) (Upload, error) {
 	if u.State == StateWaiting && due.Valid && !u.Held {
 		u.Attempts.NextAt = new(fromMicro(due.V))
 	}
-	u.Destination = g.cfg.To.String()
+	l, err := g.lanes.named(u.DestinationName)
+	if err != nil {
+		return Upload{}, err
+	}
+	u.Destination = l.To.String()
 	if destination.Valid {
 		u.Destination = destination.V
 	}
+	l.block(&u)
 	u.CreatedAt, u.UpdatedAt = fromMicro(created), fromMicro(updated)
 	attributesOf(mode, modified).show(&u)
 	if delivered.Valid {
 		u.DeliveredAt = new(fromMicro(delivered.V))
 	}
-	var err error
 	if u.Labels, err = decodeLabels(labels); err != nil {
 		return Upload{}, err
 	}
@@ -134,7 +137,7 @@ func (g *Gateway) get(ctx context.Context, id ulid.ULID) (Upload, error) {
 	u, err := g.load(ctx, g.db.Read(), id)
 	switch {
 	case errors.Is(err, errNotFound) && in != nil:
-		return in.upload(g.cfg.To), nil
+		return in.upload(), nil
 	case err != nil:
 		return Upload{}, err
 	}
@@ -157,13 +160,13 @@ func (g *Gateway) insert(ctx context.Context, tx *sql.Tx, in *incoming, once boo
 		return false, err
 	}
 	mode, modified := in.from.described().row()
-	name := in.named().String()
-	res, err := tx.ExecContext(ctx, `insert into uploads (id, name, size, sha256, cksum, state, body, labels, token, mode, modified, created_at, updated_at, changed)
-		select $1, $2, $3, $4, $5, 'queued', $6, $7, $8, $9, $10, $11, $12, `+nextChange+`
-		where $13 or not exists (select 1 from jobs where name = $14)
-			and not exists (select 1 from uploads where name = $15 and destination = $16 and state = 'delivered')`,
-		in.id, name, in.sum.Size, in.sum.SHA256[:], in.sum.Cksum, body, labels, in.from.sender, mode, modified,
-		in.created.UnixMicro(), now.UnixMicro(), !once, name, name, g.cfg.To.String())
+	name, l := in.named().String(), in.from.lane()
+	res, err := tx.ExecContext(ctx, `insert into uploads (id, lane, name, size, sha256, cksum, state, body, labels, token, mode, modified, created_at, updated_at, changed)
+		select $1, $2, $3, $4, $5, $6, 'queued', $7, $8, $9, $10, $11, $12, $13, `+nextChange+`
+		where $14 or not exists (select 1 from jobs where lane = $15 and name = $16)
+			and not exists (select 1 from uploads where name = $17 and destination = $18 and state = 'delivered')`,
+		in.id, l.Name, name, in.sum.Size, in.sum.SHA256[:], in.sum.Cksum, body, labels, in.from.sender, mode, modified,
+		in.created.UnixMicro(), now.UnixMicro(), !once, l.Name, name, name, l.To.String())
 	if err != nil {
 		return false, fmt.Errorf("record upload: %w", err)
 	}
@@ -179,7 +182,7 @@ func (g *Gateway) insert(ctx context.Context, tx *sql.Tx, in *incoming, once boo
 			return false, fmt.Errorf("keep body: %w", err)
 		}
 	}
-	return true, enqueue(ctx, tx, in.id, name, now)
+	return true, enqueue(ctx, tx, in.id, now)
 }
 
 // body returns the bytes of a small upload.
@@ -213,9 +216,9 @@ type storedFile struct {
 }
 
 // lookUp returns what the destination holds under a name, as far as is known.
-func lookUp(ctx context.Context, tx *sql.Tx, client proto.ClientID, name string) (f storedFile, ok bool, err error) {
+func lookUp(ctx context.Context, tx *sql.Tx, client []byte, name string) (f storedFile, ok bool, err error) {
 	var sum []byte
-	err = tx.QueryRowContext(ctx, "select sha256, confirmed from stored where client = $1 and name = $2", client[:], name).
+	err = tx.QueryRowContext(ctx, "select sha256, confirmed from stored where client = $1 and name = $2", client, name).
 		Scan(&sum, &f.confirmed)
 	if errors.Is(err, sql.ErrNoRows) {
 		return storedFile{}, false, nil
@@ -228,10 +231,10 @@ func lookUp(ctx context.Context, tx *sql.Tx, client proto.ClientID, name string)
 }
 
 // note records what the destination holds, or may hold, under a name.
-func note(ctx context.Context, tx *sql.Tx, client proto.ClientID, name string, f storedFile, now time.Time) error {
+func note(ctx context.Context, tx *sql.Tx, client []byte, name string, f storedFile, now time.Time) error {
 	_, err := tx.ExecContext(ctx, `insert into stored (client, name, sha256, confirmed, noted_at) values ($1, $2, $3, $4, $5)
 		on conflict (client, name) do update set sha256 = excluded.sha256, confirmed = excluded.confirmed, noted_at = excluded.noted_at`,
-		client[:], name, f.sha256[:], f.confirmed, now.UnixMicro())
+		client, name, f.sha256[:], f.confirmed, now.UnixMicro())
 	if err != nil {
 		return fmt.Errorf("note what is stored: %w", err)
 	}
@@ -239,8 +242,8 @@ func note(ctx context.Context, tx *sql.Tx, client proto.ClientID, name string, f
 }
 
 // unnote takes back that the destination may hold a file.
-func unnote(ctx context.Context, tx *sql.Tx, client proto.ClientID, name string) error {
-	if _, err := tx.ExecContext(ctx, "delete from stored where client = $1 and name = $2 and confirmed = 0", client[:], name); err != nil {
+func unnote(ctx context.Context, tx *sql.Tx, client []byte, name string) error {
+	if _, err := tx.ExecContext(ctx, "delete from stored where client = $1 and name = $2 and confirmed = 0", client, name); err != nil {
 		return fmt.Errorf("take back a note: %w", err)
 	}
 	return nil

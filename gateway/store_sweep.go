@@ -87,7 +87,7 @@ func (g *Gateway) bereave(ctx context.Context, tx *sql.Tx, id ulid.ULID) error {
 	if _, err := tx.ExecContext(ctx, "delete from jobs where upload = $1", id); err != nil {
 		return err
 	}
-	if err := unpark(ctx, tx, u.Name); err != nil {
+	if err := unpark(ctx, tx, u.DestinationName, u.Name); err != nil {
 		return err
 	}
 	_, err = tx.ExecContext(ctx, `update uploads set body = 'gone', updated_at = $1, changed = `+nextChange+`,

@@ -38,12 +38,17 @@ type Upload struct {
 	ModifiedAt  *time.Time   `json:"modified_at"` // when the file was changed last; null if nobody said
 	SHA256      *string      `json:"sha256"`      // 64 hexadecimal digits; null while receiving
 	Cksum       *uint32      `json:"cksum"`       // POSIX cksum; null while receiving
-	Destination string       `json:"destination"`
-	CreatedAt   time.Time    `json:"created_at"`
-	UpdatedAt   time.Time    `json:"updated_at"`
-	DeliveredAt *time.Time   `json:"delivered_at"`
-	Receipt     *string      `json:"receipt"` // where the destination's receipt is; null if there is none
-	Error       *string      `json:"error"`   // why it failed, in words; null unless failed
+	Destination string       `json:"destination"` // its URL
+	// The name that requests choose the destination by.
+	DestinationName string `json:"destination_name" example:"default"`
+	// Why it waits though its turn may have come, in words: its destination is
+	// paused, or configured no more; null otherwise.
+	Blocked     *string    `json:"blocked"`
+	CreatedAt   time.Time  `json:"created_at"`
+	UpdatedAt   time.Time  `json:"updated_at"`
+	DeliveredAt *time.Time `json:"delivered_at"`
+	Receipt     *string    `json:"receipt"` // where the destination's receipt is; null if there is none
+	Error       *string    `json:"error"`   // why it failed, in words; null unless failed
 	// What whoever sent it said of it, with ?label=key=value.
 	Labels map[string]string `json:"labels"`
 

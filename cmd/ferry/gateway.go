@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -29,7 +30,7 @@ func (g *gatewaySettings) register(flags *pflag.FlagSet, name, nameUsage string)
 	flags.StringVar(&g.name, "name", name, nameUsage)
 	flags.Var(&g.maxSize, "max-size", "largest file that is taken, a `SIZE`; 0 is what the destination takes")
 	flags.IntVar(&g.rate, "rate", 0, "requests a second that are answered with one token, or without one from one address, `N`; 0 is 1000 where others than those on this machine come in, else all")
-	flags.IntVar(&g.workers, "workers", 0, "deliveries at once, `N`; 0 is what suits the destination: 32 in version 4, 4 in version 3, and one at a time where that has no window")
+	flags.IntVar(&g.workers, "workers", 0, "deliveries at once to a destination, `N`; 0 is what suits it: 32 in version 4, 4 in version 3, and one at a time where that has no window")
 }
 
 func (g *gatewaySettings) check() error {
@@ -57,46 +58,16 @@ func (g *gatewaySettings) checkLoopback() error {
 	return nil
 }
 
-// config is the gateway's, on a folder and to a destination.
-func (g *gatewaySettings) config(data string, to proto.Destination, join string, c *common, log *slog.Logger) (gateway.Config, error) {
+// config is the gateway's, on a folder and to destinations.
+func (g *gatewaySettings) config(data string, to []gateway.Destination, c *common, log *slog.Logger) (gateway.Config, error) {
 	name, err := proto.ParseClientName(g.name)
 	if err != nil {
 		return gateway.Config{}, err
 	}
 	return gateway.Config{
-		Data: data, To: to, Name: name, Join: join,
-		MaxSize: int64(g.maxSize), Rate: g.rate, Workers: g.workers, Grace: c.grace, Log: log, Version: version().number,
+		Data: data, Name: name, Destinations: to,
+		MaxSize: int64(g.maxSize), Rate: g.rate, Grace: c.grace, Log: log, Version: version().number,
 	}, nil
-}
-
-// destinationFlags say where ferry gateway delivers to.
-type destinationFlags struct{ to, join string }
-
-// destination is what they come to.
-type destination struct {
-	to   proto.Destination
-	join string
-}
-
-func (f *destinationFlags) register(flags *pflag.FlagSet) {
-	flags.StringVar(&f.to, "to", "", "`URL` of the server to deliver to, v4://HOST:PORT?pin=sha256:... (required); without a pin, as \"ferry trust\" has remembered it. "+
-		"v3://HOST:PORT is for wire version 3: ?window=N has N packets in flight and several files at once, for a server that copes, as Ferry's does; "+
-		"?dialect=mainstream or per-slice, and &slice=N, for old servers that speak so")
-	registerJoin(flags, &f.join)
-}
-
-func (f *destinationFlags) read(p *program) (d destination, err error) {
-	if f.to == "" {
-		return d, errors.New("--to is missing: the server to deliver to, such as v4://127.0.0.1:1257")
-	}
-	if d.to, err = proto.ParseDestination(f.to); err != nil {
-		return d, fmt.Errorf("--to: %w", err)
-	}
-	if d.join, err = readJoin(f.join); err != nil {
-		return d, err
-	}
-	d.to, err = p.identified(d.to)
-	return d, err
 }
 
 func (p *program) gatewayCommand() *cobra.Command {
@@ -109,13 +80,16 @@ and delivers it to the native server that --to names. When it is ready it
 prints its address.
 
 At the server it is a client, which registers once, with a --join token of the
-server's operator, and is known by the key in DIR/identity afterwards.
+server's operator, and is known by the key in DIR/identity afterwards; by one in
+DIR/destinations/NAME at a destination that has a name. Destinations do not wait
+for each other. A request says with ?destination=NAME where its files go.
 
 On loopback it lets everybody in until "ferry token create" has made a first
 token, and only those with one from then on. On any other address it needs a
 token to start, and TLS: its own, or that of a proxy in front.`,
 		Example: `  ferry gateway --data ./gateway --to 'v4://files.example.org:1257?pin=sha256:1c5f...' --join @token
   ferry gateway --data ./gateway --to v4://files.example.org --name build-7
+  ferry gateway --data ./gateway --to prod=v4://files.example.org --to test=v4://test.example.org --join test=@token
   ferry gateway --data ./gateway --to 'v3://127.0.0.1:1256?window=64'
   curl -F file=@app.tar.gz http://127.0.0.1:8080/uploads`,
 	}
@@ -123,21 +97,21 @@ token to start, and TLS: its own, or that of a proxy in front.`,
 	g.register(cmd.Flags(), "", "`NAME` of the gateway at the server, and so of the folder that its files are stored in; this host's if not given")
 	f.register(cmd.Flags())
 	e.register(cmd.Flags())
-	var d destination
+	var to []gateway.Destination
 	check := func() (err error) {
 		if g.name == "" {
 			g.name, _ = os.Hostname() // where it is not to be had, check asks for a name
 		}
-		d, err = f.read(p)
+		to, err = f.read(p, g.workers)
 		return errors.Join(err, g.check(), e.check(g.http))
 	}
 	return p.service(cmd, c, check, func(ctx context.Context, log *slog.Logger) error {
-		return p.runGateway(ctx, c, g, d, e, log)
+		return p.runGateway(ctx, c, g, to, e, log)
 	})
 }
 
-func (p *program) runGateway(ctx context.Context, c *common, g *gatewaySettings, d destination, e *entrance, log *slog.Logger) (err error) {
-	cfg, err := g.config(c.data, d.to, d.join, c, log)
+func (p *program) runGateway(ctx context.Context, c *common, g *gatewaySettings, to []gateway.Destination, e *entrance, log *slog.Logger) (err error) {
+	cfg, err := g.config(c.data, to, c, log)
 	if err != nil {
 		return err
 	}
@@ -160,15 +134,27 @@ func (p *program) runGateway(ctx context.Context, c *common, g *gatewaySettings,
 	fmt.Fprintf(p.stdout, `Ferry's gateway is ready.
 
   page and API   %s
-  delivers to    %s as %s
-  data folder    %s
+%s  data folder    %s
 
 Send a file:
 
   %s
 
-`, e.url(ln.Addr()), cfg.To, cfg.Name, absolute(c.data), e.curl(ln.Addr()))
+`, e.url(ln.Addr()), deliversTo(to, cfg.Name), absolute(c.data), e.curl(ln.Addr()))
 	return serveParts(ctx, gatewayPart(gw, ln))
+}
+
+// deliversTo is a line for each destination.
+func deliversTo(to []gateway.Destination, name proto.ClientName) string {
+	var b strings.Builder
+	for _, d := range to {
+		fmt.Fprintf(&b, "  delivers to    %s as %s", d.To, name)
+		if len(to) > 1 {
+			fmt.Fprintf(&b, ", for destination=%s", d.Name)
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
 }
 
 func gatewayPart(gw *gateway.Gateway, ln net.Listener) part {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ferry/gateway"
 	"ferry/internal/datadir"
 	"ferry/internal/identity"
 	"ferry/proto"
@@ -16,8 +17,8 @@ import (
 
 // rotateSettings are the flags of ferry key rotate.
 type rotateSettings struct {
-	to, name, identity, data string
-	config                   string
+	to, name, identity, data, destination string
+	config                                string
 }
 
 func (p *program) keyCommand() *cobra.Command {
@@ -45,7 +46,8 @@ do nothing with it any more. If it is cut short at any point, the client is
 known by whichever key the server has, and can rotate again.
 
 The client is that of "ferry send" with the same --to, --name and --identity;
-with --data, that of a gateway, which must not run meanwhile. The exit statuses
+with --data, that of a gateway, which must not run meanwhile; of one with several
+destinations, the one for --destination. The exit statuses
 are those of "ferry send".`,
 		Example: `  ferry key rotate --to v4://files.example.org
   ferry key rotate --to 'v4://files.example.org?pin=sha256:1c5f...' --name build-7
@@ -57,11 +59,12 @@ are those of "ferry send".`,
 	cmd.Flags().StringVar(&s.identity, "identity", "", "`DIR` with the client's id and key; "+
 		"$XDG_STATE_HOME/ferry/identities/v4/HOST:PORT/NAME if not given, under ~/.local/state without that variable")
 	cmd.Flags().StringVar(&s.data, "data", "", "`DIR` of a gateway, instead of --name and --identity")
+	cmd.Flags().StringVar(&s.destination, "destination", gateway.DefaultDestination, "with --data, `NAME` of the gateway's destination; that without a name if not given")
 	registerConfig(cmd.Flags(), &s.config)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		gateway, sender := onCommandLine(cmd, []string{"data"}), onCommandLine(cmd, []string{"name", "identity"})
-		if gateway != "" && sender != "" {
-			return usagef("--data is for a gateway, --%s for ferry send: want one of the two", sender)
+		ofGateway, sender := onCommandLine(cmd, []string{"data", "destination"}), onCommandLine(cmd, []string{"name", "identity"})
+		if ofGateway != "" && sender != "" {
+			return usagef("--%s is for a gateway, --%s for ferry send: want one of the two", ofGateway, sender)
 		}
 		if err := loadSettings(cmd, p.environ); err != nil {
 			return err
@@ -69,12 +72,15 @@ are those of "ferry send".`,
 		if sender != "" {
 			s.data = "" // the environment's is for another command
 		}
+		if ofGateway == "destination" && s.data == "" {
+			return usagef("--destination is of a gateway: want its --data, too")
+		}
 		to, folder, err := s.read(p)
 		if err != nil {
 			return usageError{err}
 		}
 		p.started = true
-		return p.rotate(cmd.Context(), to, folder, s.data != "")
+		return p.rotate(cmd.Context(), to, folder, s.data)
 	}
 	return cmd
 }
@@ -94,7 +100,12 @@ func (s *rotateSettings) read(p *program) (to proto.Destination, folder string, 
 	if version.bare {
 		return to, "", fmt.Errorf("--to %s: a client's key can be replaced in version 4 alone", to)
 	}
-	if folder = s.data; folder == "" {
+	if s.data != "" {
+		folder = gateway.IdentityFolder(s.data, s.destination)
+		if err := gateway.CheckDestinationName(s.destination); err != nil {
+			return to, "", fmt.Errorf("--destination: %w", err)
+		}
+	} else {
 		send := sendSettings{name: s.name, identity: s.identity}
 		plan := sendPlan{to: to, version: version, folder: s.identity}
 		if err := send.planIdentity(&plan, p.environ); err != nil {
@@ -106,13 +117,13 @@ func (s *rotateSettings) read(p *program) (to proto.Destination, folder string, 
 	return to, folder, err
 }
 
-// rotate replaces the key that is kept in a folder, which is a gateway's or that
-// of ferry send.
-func (p *program) rotate(ctx context.Context, to proto.Destination, folder string, gateway bool) (err error) {
+// rotate replaces the key that is kept in a folder: that of a gateway on data, or, if
+// that is empty, of ferry send.
+func (p *program) rotate(ctx context.Context, to proto.Destination, folder, data string) (err error) {
 	if _, err := os.Stat(folder); errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("there is no client's identity in %s", folder)
 	}
-	leave, err := p.hold(ctx, folder, gateway)
+	leave, err := p.hold(ctx, folder, data)
 	if err != nil {
 		return err
 	}
@@ -140,12 +151,12 @@ func (p *program) rotate(ctx context.Context, to proto.Destination, folder strin
 	return err
 }
 
-// hold keeps other processes from the folder meanwhile.
-func (p *program) hold(ctx context.Context, folder string, gateway bool) (leave func() error, err error) {
-	if !gateway {
+// hold keeps other processes from the folder, or from the gateway's data, meanwhile.
+func (p *program) hold(ctx context.Context, folder, data string) (leave func() error, err error) {
+	if data == "" {
 		return lockFolder(ctx, folder, func() { fmt.Fprintln(p.stderr, "ferry key rotate: waiting for another ferry of this client") })
 	}
-	dir, err := datadir.Open(folder)
+	dir, err := datadir.Open(data)
 	if err != nil {
 		return nil, err
 	}

@@ -55,9 +55,9 @@ func startGatewayTo(t *testing.T, to proto.Destination, data string) *liveGatewa
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := gateway.Config{Data: t.TempDir(), To: to, Name: name, Grace: time.Millisecond}
+	cfg := gateway.Config{Data: t.TempDir(), Destinations: []gateway.Destination{{To: to}}, Name: name, Grace: time.Millisecond}
 	if data != "" {
-		if cfg.Join, err = server.CreateToken(t.Context(), data, server.TokenOptions{}); err != nil {
+		if cfg.Destinations[0].Join, err = server.CreateToken(t.Context(), data, server.TokenOptions{}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,6 +43,7 @@ type bearerFlags struct {
 	scope   string
 	expires lifetime
 	maxSize size
+	to      string
 
 	scopes []gateway.Scope // that scope comes to
 }
@@ -52,6 +54,7 @@ func (b *bearerFlags) register(flags *pflag.FlagSet) {
 		"read is to see all; admin is everything, such as to retry and to forget")
 	flags.Var(&b.expires, "expires", "how long it is good, a `DURATION` such as 12h or 90d; 0 is until it is revoked")
 	flags.Var(&b.maxSize, "max-size", "largest file that may be sent with it, a `SIZE`; 0 is what the destination takes")
+	flags.StringVar(&b.to, "destination", "", "`NAME` of the only destination that it is good for, to send there and to see what others send there; all if not given")
 }
 
 func (b *bearerFlags) check() (err error) {
@@ -60,6 +63,11 @@ func (b *bearerFlags) check() (err error) {
 	}
 	if b.scopes, err = gateway.ParseScopes(b.scope); err != nil {
 		return fmt.Errorf("--scope: %w", err)
+	}
+	if b.to != "" {
+		if err := gateway.CheckDestinationName(b.to); err != nil {
+			return fmt.Errorf("--destination: %w", err)
+		}
 	}
 	return nil
 }
@@ -83,7 +91,7 @@ so with what is in FERRY_TOKEN, or in the file that --token-file names.`,
 	return p.operateOn("gateway", "", cmd, []string{"NAME"}, b.check, func(ctx context.Context, o *operatorFlags, args []string) error {
 		_, fresh := os.Stat(filepath.Join(o.data, "gateway.db"))
 		token, err := gateway.CreateToken(ctx, o.data, gateway.TokenOptions{
-			Name: args[0], Scopes: b.scopes, Expires: time.Duration(b.expires), MaxSize: int64(b.maxSize),
+			Name: args[0], Scopes: b.scopes, Expires: time.Duration(b.expires), MaxSize: int64(b.maxSize), Destination: b.to,
 		})
 		if errors.Is(err, gateway.ErrTokenName) {
 			return usageError{err}
@@ -97,12 +105,13 @@ so with what is in FERRY_TOKEN, or in the file that --token-file names.`,
 		expires := expiry(time.Now(), time.Duration(b.expires))
 		if o.json {
 			return newTable(p.stdout, true, "").add(struct {
-				Token     string          `json:"token"`
-				Name      string          `json:"name"`
-				Scopes    []gateway.Scope `json:"scopes"`
-				MaxSize   int64           `json:"max_size,omitempty"`
-				ExpiresAt time.Time       `json:"expires_at,omitzero"`
-			}{token, args[0], b.scopes, int64(b.maxSize), expires}, "")
+				Token       string          `json:"token"`
+				Name        string          `json:"name"`
+				Scopes      []gateway.Scope `json:"scopes"`
+				MaxSize     int64           `json:"max_size,omitempty"`
+				Destination string          `json:"destination,omitempty"`
+				ExpiresAt   time.Time       `json:"expires_at,omitzero"`
+			}{token, args[0], b.scopes, int64(b.maxSize), b.to, expires}, "")
 		}
 		until := "it is revoked"
 		if !expires.IsZero() {
@@ -121,18 +130,19 @@ func (p *program) bearerListCommand() *cobra.Command {
 		Example: "  ferry token list --data ./gateway\n  ferry token list --data ./gateway --json",
 	}
 	return p.operateOn("gateway", "", cmd, nil, nil, func(ctx context.Context, o *operatorFlags, _ []string) error {
-		t := newTable(p.stdout, o.json, "NAME\tSCOPES\tMAX SIZE\tMADE\tEXPIRES")
+		t := newTable(p.stdout, o.json, "NAME\tSCOPES\tMAX SIZE\tDESTINATION\tMADE\tEXPIRES")
 		for token, err := range gateway.Tokens(ctx, o.data) {
 			if err != nil {
 				return errors.Join(err, t.end())
 			}
 			value := struct {
-				Name      string          `json:"name"`
-				Scopes    []gateway.Scope `json:"scopes"`
-				MaxSize   int64           `json:"max_size,omitempty"`
-				CreatedAt time.Time       `json:"created_at"`
-				ExpiresAt time.Time       `json:"expires_at,omitzero"`
-			}{token.Name, token.Scopes, token.MaxSize, token.CreatedAt, token.ExpiresAt}
+				Name        string          `json:"name"`
+				Scopes      []gateway.Scope `json:"scopes"`
+				MaxSize     int64           `json:"max_size,omitempty"`
+				Destination string          `json:"destination,omitempty"`
+				CreatedAt   time.Time       `json:"created_at"`
+				ExpiresAt   time.Time       `json:"expires_at,omitzero"`
+			}{token.Name, token.Scopes, token.MaxSize, token.Destination, token.CreatedAt, token.ExpiresAt}
 			most, expires := "any", "never"
 			if token.MaxSize > 0 {
 				most = new(size(token.MaxSize)).String()
@@ -144,7 +154,7 @@ func (p *program) bearerListCommand() *cobra.Command {
 			for _, s := range token.Scopes {
 				scopes = append(scopes, string(s))
 			}
-			if err := t.add(value, "%s\t%s\t%s\t%s\t%s", printable(token.Name), strings.Join(scopes, ","), most, stamp(token.CreatedAt), expires); err != nil {
+			if err := t.add(value, "%s\t%s\t%s\t%s\t%s\t%s", printable(token.Name), strings.Join(scopes, ","), most, cmp.Or(token.Destination, "any"), stamp(token.CreatedAt), expires); err != nil {
 				return err
 			}
 		}

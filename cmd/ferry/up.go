@@ -68,15 +68,16 @@ func (p *program) runUp(ctx context.Context, c *common, g *gatewaySettings, s *s
 		return err
 	}
 	gatewayData := filepath.Join(c.data, "gateway")
-	cfg, err := g.config(gatewayData, to, "", c, log.With("part", "gateway"))
+	cfg, err := g.config(gatewayData, []gateway.Destination{{To: to, Deliveries: g.workers}}, c, log.With("part", "gateway"))
 	if err != nil {
 		return err
 	}
 	if native.v4 != nil && !known(ctx, serverData, gatewayData, cfg.Name) {
-		if cfg.Join, err = srv.CreateToken(ctx, server.TokenOptions{Uses: 1, Client: g.name}); err != nil {
+		join := &cfg.Destinations[0].Join
+		if *join, err = srv.CreateToken(ctx, server.TokenOptions{Uses: 1, Client: g.name}); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, dropToken(ctx, serverData, cfg.Join)) }()
+		defer func() { err = errors.Join(err, dropToken(ctx, serverData, *join)) }()
 	}
 	gw, err := gateway.Open(ctx, cfg)
 	if err != nil {

@@ -206,7 +206,7 @@ func startGateway(ctx context.Context, data, to, token string) (*handler, error)
 	if err := os.MkdirAll(data, 0o700); err != nil {
 		return nil, err
 	}
-	g, err := gateway.Open(ctx, gateway.Config{Data: data, To: destination, Name: name, Join: token, Grace: time.Millisecond})
+	g, err := gateway.Open(ctx, gateway.Config{Data: data, Destinations: []gateway.Destination{{To: destination, Join: token}}, Name: name, Grace: time.Millisecond})
 	if err != nil {
 		return nil, err
 	}

@@ -22,6 +22,7 @@ const requestBody = `{
 					"file": {"type": "array", "minItems": 1, "maxItems": 1000, "items": {"type": "string", "contentMediaType": "application/octet-stream"}},
 					"name": {"type": "string", "minLength": 1, "maxLength": 1024, "description": "Another name for the file; only if there is exactly one. It may come before or after it, and may have folders where the query's may."},
 					"label": {"type": "array", "maxItems": 16, "items": {"type": "string", "examples": ["build=17"]}, "description": "Labels of all files, key=value, as in the query. It may come before or after them."},
+					"destination": {"type": "string", "maxLength": 63, "examples": ["default"], "description": "The name of the destination, as in the query. It comes before the files and their name."},
 					"mode": {"type": "string", "examples": ["0644"], "description": "The permission bits of all files, in octal. It may come before or after them."},
 					"mtime": {"type": "string", "format": "date-time", "description": "When the files were changed last. It may come before or after them."}
 				},
@@ -46,7 +47,7 @@ const queued = `{
 	"progress": {"bytes": 0, "total_bytes": 300000, "packets": 0, "total_packets": 38},
 	"attempts": {"count": 0, "last_error": null, "next_at": null},
 	"mode": "0644", "modified_at": "2026-03-14T15:00:00Z", "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", "cksum": 3076352578,
-	"destination": "v3://127.0.0.1:1256?window=64",
+	"destination": "v3://127.0.0.1:1256?window=64", "destination_name": "default", "blocked": null,
 	"created_at": "2026-03-14T15:09:26.535897Z", "updated_at": "2026-03-14T15:09:26.535897Z", "delivered_at": null, "receipt": null, "error": null, "labels": {"build": "17"}
 }`
 
@@ -93,9 +94,9 @@ func mendList(paths object) error {
 	}}
 	content["text/csv"] = object{
 		"schema": object{"type": "string", "description": "RFC 4180, the names of the columns first"},
-		"example": "id,name,size,state,sha256,cksum,destination,attempts,created_at,updated_at,delivered_at,error,last_error,labels\r\n" +
+		"example": "id,name,size,state,sha256,cksum,destination,attempts,created_at,updated_at,delivered_at,error,last_error,labels,destination_name\r\n" +
 			"01KKPXQ7M7C1WB0K8VQ0N4Y6TJ,app.tar.gz,0,queued,e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855,4294967295," +
-			"v4://files.example.org:1257,0,2026-03-14T15:09:26.535897Z,2026-03-14T15:09:26.535897Z,,,,\"{\"\"build\"\":\"\"17\"\"}\"\r\n",
+			"v4://files.example.org:1257,0,2026-03-14T15:09:26.535897Z,2026-03-14T15:09:26.535897Z,,,,\"{\"\"build\"\":\"\"17\"\"}\",default\r\n",
 	}
 	return nil
 }
