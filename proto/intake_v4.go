@@ -221,8 +221,10 @@ func (in *intakeV4) writeOne(dst Sink, b batchOfV4) error {
 		return err
 	}
 	in.kept = in.written
-	// If it cannot be written, reading ends as well.
-	_ = in.t.s.frames.say(v4.CodeThanks, in.t.number, v4.Offset{Bytes: in.kept}.Append(nil))
+	f := in.t.s.frames
+	if err := f.say(v4.CodeThanks, in.t.number, v4.Offset{Bytes: in.kept}.Append(nil)); err != nil {
+		f.socket.die() // who hears nothing need not be heard: see sessionV4.cause
+	}
 	return nil
 }
 

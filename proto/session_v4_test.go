@@ -796,6 +796,38 @@ func TestSessionV4DeafClient(t *testing.T) {
 	})
 }
 
+// TestSessionV4DeafSender is one that sends a large file and does not read how far
+// it is kept.
+func TestSessionV4DeafSender(t *testing.T) {
+	quickV4()
+	keyV4()
+	c := content(64 << 10)
+	synctest.Test(t, func(t *testing.T) {
+		h := newHostV4(alice(t))
+		h.id = quickV4
+		h.cfg.IdleTimeout = 10 * time.Second
+		r := h.raw(t).enter()
+		o := offerV4("f", nil, 1)
+		o.Size, o.Known, o.Sum = 1<<40, false, v4.Sum{}
+		r.offer(1, o)
+		start := time.Now()
+		for at := uint64(0); at < 256<<20; at += v4.MinPacket {
+			if _, err := r.tls.Write(r.message(v4.CodePacket, at, c[:v4.MinPacket])); err != nil {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		// Half a window comes in 10 seconds, and nobody reads a word for 10 more.
+		if d := time.Since(start); d > 40*time.Second {
+			t.Errorf("it ended after %v", d)
+		}
+		h.conns.Wait()
+		if errs := h.errors(); len(errs) == 0 || !errors.Is(errs[0], os.ErrDeadlineExceeded) {
+			t.Errorf("got errors %v", errs)
+		}
+	})
+}
+
 func TestSessionV4Rotate(t *testing.T) {
 	fresh := otherKeyV4()
 	request := func(r *rawV4, key, signer *rsa.PrivateKey, exporter []byte, id proto.ClientID) []byte {
