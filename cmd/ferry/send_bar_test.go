@@ -86,7 +86,7 @@ func TestClock(t *testing.T) {
 }
 
 func TestPrintable(t *testing.T) {
-	for path, want := range map[string]string{"a b/é": "a b/é", "a\x1b[2J": `"a\x1b[2J"`, "a\nb": `"a\nb"`, "\xff": `"\xff"`} {
+	for path, want := range map[string]string{"a b/é": "a b/é", "a\x1b[2J": `"a\x1b[2J"`, "a\nb": `"a\nb"`, "a\u202eb": `"a\u202eb"`, "\xff": `"\xff"`} {
 		if got := printable(path); got != want {
 			t.Errorf("%q: got %s, want %s", path, got, want)
 		}

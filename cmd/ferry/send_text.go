@@ -31,9 +31,11 @@ func bytesInWords(n int64) string {
 }
 
 // printable is a path as a terminal may show it: quoted if it contains what
-// would move the cursor.
+// would move the cursor, or show what follows in another order.
 func printable(path string) string {
-	if strings.ContainsFunc(path, func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar }) {
+	if strings.ContainsFunc(path, func(r rune) bool {
+		return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == unicode.ReplacementChar
+	}) {
 		return strconv.Quote(path)
 	}
 	return path

@@ -117,7 +117,7 @@ func (p *program) serverClientsCommand() *cobra.Command {
 			if !c.RevokedAt.IsZero() {
 				revoked = stamp(c.RevokedAt)
 			}
-			if err := t.add(value, "%s\t%s\t%d\t%d\t%s\t%s\t%s", c.Name, c.ID, c.Files, c.Bytes, stamp(c.RegisteredAt), stamp(c.LastSeen), revoked); err != nil {
+			if err := t.add(value, "%s\t%s\t%d\t%d\t%s\t%s\t%s", printable(c.Name), c.ID, c.Files, c.Bytes, stamp(c.RegisteredAt), stamp(c.LastSeen), revoked); err != nil {
 				return err
 			}
 		}
@@ -146,7 +146,7 @@ func (p *program) serverFilesCommand() *cobra.Command {
 				SHA256   string    `json:"sha256"`
 				StoredAt time.Time `json:"stored_at"`
 			}{f.Client, f.Name, f.Sum.Size, f.Sum.Cksum, sum, f.StoredAt}
-			if err := t.add(value, "%s\t%d\t%d\t%s\t%s\t%s", f.Client, f.Sum.Size, f.Sum.Cksum, sum, stamp(f.StoredAt), f.Name); err != nil {
+			if err := t.add(value, "%s\t%d\t%d\t%s\t%s\t%s", printable(f.Client), f.Sum.Size, f.Sum.Cksum, sum, stamp(f.StoredAt), printable(f.Name)); err != nil {
 				return err
 			}
 		}
@@ -184,7 +184,7 @@ func (p *program) verify(ctx context.Context, i *server.Inspector, in *inspectio
 			Name    string `json:"name"`
 			Problem string `json:"problem"`
 		}{c.Client, c.Name, problem(c)}
-		if err := t.add(value, "%s\t%s\t%s", c.Client, c.Name, value.Problem); err != nil {
+		if err := t.add(value, "%s\t%s\t%s", printable(c.Client), printable(c.Name), value.Problem); err != nil {
 			return err
 		}
 	}
