@@ -45,12 +45,16 @@ func TestChooseDestination(t *testing.T) {
 	s.form(t, browser(field("destination", "default"), field("destination", "other"), file("f", "x"))).problem(t, kindParameter)
 	s.form(t, browser(field("destination", ""), file("f", "x"))).problem(t, kindParameter)
 
+	key := []string{"Idempotency-Key", `"k"`}
+	s.form(t, browser(field("destination", "other"), file("keyed", "x")), key...).takenAll(t)
+	s.form(t, browser(field("destination", "default"), file("keyed", "x")), key...).problem(t, kindKeyReused)
+
 	put("f?destination=").problem(t, kindParameter)
 	put("f?destination=other&destination=other").problem(t, kindParameter)
 	if p := put("f?destination=nowhere").problem(t, kindDestination); !strings.Contains(p.Detail, "default, other") {
 		t.Errorf("%s: want the names that there are", p.Detail)
 	}
-	for query, want := range map[string]int{"destination=other": 4, "destination=default": 1, "destination=v4://other:1": 4, "destination=nowhere": 0} {
+	for query, want := range map[string]int{"destination=other": 5, "destination=default": 1, "destination=v4://other:1": 5, "destination=nowhere": 0} {
 		if got := s.ask(t, "GET", "/uploads?"+query, nil).uploads(t, http.StatusOK); len(got) != want {
 			t.Errorf("%s lists %d uploads, want %d", query, len(got), want)
 		}

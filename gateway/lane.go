@@ -230,6 +230,15 @@ func (g *Gateway) recallLanes(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read destinations: %w", err)
 	}
+	for _, l := range g.lanes.all[len(g.lanes.configured()):] {
+		s, err := g.status(ctx, l)
+		if err != nil {
+			return err
+		}
+		if s.Queued > 0 {
+			g.log.Warn("uploads wait for a destination that is not configured", "destination", l.Name, "uploads", s.Queued)
+		}
+	}
 	return nil
 }
 

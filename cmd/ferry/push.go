@@ -29,6 +29,7 @@ const maxParallel = 64
 type pushSettings struct {
 	gatewayFlags
 	wait, prefix, name string
+	destination        string
 	labels             []string
 	noCILabels         bool
 	fromFile, noFiles  string
@@ -43,6 +44,7 @@ func (s *pushSettings) register(flags *pflag.FlagSet) {
 	flags.DurationVar(&s.timeout, "timeout", 30*time.Minute, "give up after this `DURATION`; 0 is no limit. Until then lost connections and restarts of the gateway are got over")
 	flags.DurationVar(&s.connect, "connect-timeout", 30*time.Second, "give up after this `DURATION` if the gateway was not reached even once")
 	flags.StringVar(&s.prefix, "dest-prefix", "", "`PREFIX` of every name, as it is: build-17/ for a folder")
+	flags.StringVar(&s.destination, "destination", "", "`NAME` of the gateway's destination that the files are for; its first one, or the token's, if not given")
 	flags.StringVar(&s.name, "name", "", "`NAME` for what comes from stdin, the PATTERN -")
 	flags.StringVar(&s.fromFile, "from-file", "", "`LIST` with a PATTERN a line, or ended by NUL as \"find -print0\" does; - is stdin")
 	flags.StringVar(&s.noFiles, "if-no-files", noFilesError, "`WHAT` a PATTERN that finds no file is: error (status 8, and nothing is sent), warn or ignore")
@@ -178,7 +180,7 @@ func (p *program) push(ctx context.Context, s *pushSettings, gateway *gatewayCli
 		show.warn("the token is sent over a network where others may read it: an https:// gateway keeps it from them")
 	}
 	run := &pushing{
-		gateway: gateway, wait: s.wait, connect: s.connect, labels: labels, receipts: to,
+		gateway: gateway, destination: s.destination, wait: s.wait, connect: s.connect, labels: labels, receipts: to,
 		show: show, started: time.Now(), queue: make(chan *pushed, len(plan.files)),
 	}
 	worst := run.all(ctx, plan.files, s.parallel)

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -83,6 +84,9 @@ type gatewayClient struct {
 	base  *url.URL
 	token string
 	http  *http.Client
+
+	mu    sync.Mutex
+	first string // destination, once it is known; guarded by mu
 }
 
 func newGatewayClient(base *url.URL, token string) *gatewayClient {
@@ -313,12 +317,14 @@ type remoteUpload struct {
 		LastError string    `json:"last_error"`
 		NextAt    time.Time `json:"next_at"`
 	} `json:"attempts"`
-	Destination string            `json:"destination"`
-	Labels      map[string]string `json:"labels"`
-	Receipt     string            `json:"receipt"`
-	CreatedAt   time.Time         `json:"created_at"`
-	UpdatedAt   time.Time         `json:"updated_at"`
-	DeliveredAt time.Time         `json:"delivered_at"`
+	Destination     string            `json:"destination"`
+	DestinationName string            `json:"destination_name"`
+	Blocked         string            `json:"blocked"`
+	Labels          map[string]string `json:"labels"`
+	Receipt         string            `json:"receipt"`
+	CreatedAt       time.Time         `json:"created_at"`
+	UpdatedAt       time.Time         `json:"updated_at"`
+	DeliveredAt     time.Time         `json:"delivered_at"`
 
 	raw json.RawMessage // all that the gateway said
 }
@@ -375,11 +381,46 @@ func errNoUpload(status int) error {
 	return &gatewayError{status: status, Title: "its answer is no upload and no list of them: is that a Ferry gateway?"}
 }
 
-// find returns the uploads of a name and content that the gateway knows, newest
-// first.
-func (g *gatewayClient) find(ctx context.Context, name proto.FileName, sha256 string) ([]remoteUpload, error) {
-	uploads, err := g.list(ctx, url.Values{"sha256": {sha256}, "name": {name.String()}})
-	return slices.DeleteFunc(uploads, func(u remoteUpload) bool { return u.SHA256 != sha256 || u.Name != name.String() }), err
+// find returns the uploads of a name and content that the gateway knows for a
+// destination, newest first; "" is the one where files go that name none.
+func (g *gatewayClient) find(ctx context.Context, destination string, name proto.FileName, sha256 string) ([]remoteUpload, error) {
+	query := url.Values{"sha256": {sha256}, "name": {name.String()}}
+	if destination != "" {
+		query.Set("destination", destination)
+	}
+	uploads, err := g.list(ctx, query)
+	uploads = slices.DeleteFunc(uploads, func(u remoteUpload) bool { return u.SHA256 != sha256 || u.Name != name.String() })
+	if err != nil || len(uploads) == 0 || uploads[0].DestinationName == "" { // gateways of before have one
+		return uploads, err
+	}
+	if destination == "" {
+		destination, err = g.firstDestination(ctx)
+	}
+	return slices.DeleteFunc(uploads, func(u remoteUpload) bool { return u.DestinationName != destination }), err
+}
+
+// firstDestination is the name of the destination where files go that name none. It
+// asks once.
+func (g *gatewayClient) firstDestination(ctx context.Context) (string, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.first != "" {
+		return g.first, nil
+	}
+	a, err := g.do(ctx, call{method: http.MethodGet, path: "/destinations"})
+	if err != nil {
+		return "", err
+	}
+	var list struct {
+		Destinations []struct {
+			Name string `json:"name"`
+		} `json:"destinations"`
+	}
+	if err := json.Unmarshal(a.body, &list); err != nil || len(list.Destinations) == 0 {
+		return "", &gatewayError{status: a.status, Title: "its answer is no list of destinations: is that a Ferry gateway?"}
+	}
+	g.first = list.Destinations[0].Name
+	return g.first, nil
 }
 
 // uploadPath is an upload's address.

@@ -20,13 +20,14 @@ const expectAbove = 1 << 20
 
 // pushing is one call of ferry push.
 type pushing struct {
-	gateway  *gatewayClient
-	wait     string
-	connect  time.Duration
-	labels   []string
-	receipts receipts
-	show     *pushDisplay
-	started  time.Time
+	gateway     *gatewayClient
+	destination string // "" for the one that the gateway chooses
+	wait        string
+	connect     time.Duration
+	labels      []string
+	receipts    receipts
+	show        *pushDisplay
+	started     time.Time
 
 	reached atomic.Bool             // the gateway has answered something
 	doom    atomic.Pointer[failure] // what no other file would escape either
@@ -207,7 +208,7 @@ func (f *pushed) receive(ctx context.Context) bool {
 
 // attempt finds the file at the gateway, or sends it.
 func (f *pushed) attempt(ctx context.Context, src *source, sum []byte) (remoteUpload, error) {
-	same, err := f.gateway.find(ctx, f.file.name, f.o.SHA256)
+	same, err := f.gateway.find(ctx, f.destination, f.file.name, f.o.SHA256)
 	if err != nil {
 		return remoteUpload{}, err
 	}
@@ -241,9 +242,13 @@ func (f *pushed) put(src *source, sum []byte) call {
 	if f.o.Size > expectAbove {
 		header.Set("Expect", "100-continue")
 	}
+	query := url.Values{"name": {f.o.Name}, "label": f.labels}
+	if f.destination != "" {
+		query.Set("destination", f.destination)
+	}
 	return call{
 		method: http.MethodPost, path: "/uploads", header: header,
-		query:  url.Values{"name": {f.o.Name}, "label": f.labels},
+		query:  query,
 		length: f.o.Size,
 		body: func() (io.ReadCloser, error) {
 			f.bar.bytes.Store(0)

@@ -105,7 +105,7 @@ func uploadFacts(u remoteUpload) [][2]string {
 	}
 	facts := [][2]string{
 		{"id", u.ID}, {"name", u.Name}, {"state", u.State}, {"error", u.Error}, {"size", u.size()}, {"done", u.done()},
-		{"sha256", u.SHA256}, {"destination", u.Destination}, {"received", at(u.CreatedAt)}, {"changed", at(u.UpdatedAt)},
+		{"sha256", u.SHA256}, {"destination", u.Destination}, {"blocked", u.Blocked}, {"received", at(u.CreatedAt)}, {"changed", at(u.UpdatedAt)},
 		{"delivered", at(u.DeliveredAt)}, {"attempts", strconv.Itoa(u.Attempts.Count)}, {"last error", u.Attempts.LastError},
 		{"next attempt", at(u.Attempts.NextAt)}, {"receipt", u.Receipt},
 	}
