@@ -72,6 +72,12 @@ func TestPushExitCodes(t *testing.T) {
 			_, _ = io.Copy(io.Discard, r.Body) // else nobody notices that the client is gone
 			<-r.Context().Done()
 		}), "--timeout", "100ms", file), 4, "failed", "--timeout has passed"},
+		{"cut off while it waits", append(fake(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodGet {
+				panic(http.ErrAbortHandler)
+			}
+			takes("queued", "")(w, r)
+		}), "--timeout", "300ms", file), 4, "failed", "the gateway has it and goes on"},
 		{"delivery failed", append(fake(takes("failed", `,"error":"no such client"`)), file), 5, "failed", "the delivery failed: no such client, upload " + fakeID},
 		{"cancelled", append(fake(takes("cancelled", "")), file), 5, "failed", "somebody cancelled"},
 		{"the gateway has something else", append(fake(func(w http.ResponseWriter, _ *http.Request) {
@@ -92,6 +98,7 @@ func TestPushExitCodes(t *testing.T) {
 		{"not a file", []string{"/dev/null"}, 8, "", "not a regular file"},
 		{"too large", append(fake(says(413, `{"title":"Too large","retryable":true}`)), file), 9, "failed", "Too large"},
 		{"gateway full", append(fake(says(507, `{"title":"No room","retryable":true}`)), file), 9, "failed", "No room"},
+		{"always cut off", append(fake(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }), "--timeout", "300ms", file), 10, "failed", "until --timeout had passed"},
 		{"nobody listens", []string{"--gateway", "http://" + closedPort(t), "--connect-timeout", "50ms", file}, 10, "failed", "the gateway cannot be reached"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -267,6 +267,43 @@ func TestPushThroughRestarts(t *testing.T) {
 	}
 }
 
+// TestPushThroughCuts has connections cut in the middle of files and of answers,
+// so that some files have come although nobody said so: ferry push succeeds, and
+// each file is there once.
+func TestPushThroughCuts(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	p := up(t, data)
+	between := newRelay(t, strings.TrimPrefix(p.http, "http://"))
+	between.cuts.Store(20)
+	dir := filepath.Join(t.TempDir(), "dist")
+	const files = 20
+	want := map[string]string{}
+	for i := range files {
+		path := filepath.Join(dir, fmt.Sprintf("%02d.bin", i))
+		writeFile(t, path, uint64(i), int64(i*150_000))
+		sum, err := sha256OfFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want[fmt.Sprintf("local/dist/%02d.bin", i)] = sum
+	}
+	out, err := pushCommand(t.Context(), "http://"+between.address(), "--timeout", "3m", dir).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if left := between.cuts.Load(); left > 0 {
+		t.Errorf("%d cuts are left\n%s", left, out)
+	}
+	if !strings.Contains(string(out), "trying again") || !strings.Contains(string(out), "20 of 20 files received by the gateway, 20 delivered") {
+		t.Errorf("it says\n%s", out)
+	}
+	wantAllStored(t, filepath.Join(data, "server"), want)
+	if got := uploads(t, p.http); len(got) != files {
+		t.Errorf("the gateway has %d uploads, want %d", len(got), files)
+	}
+}
+
 // TestPushParallelReruns runs the same command many times at once: there is one
 // job, and every one of them succeeds.
 func TestPushParallelReruns(t *testing.T) {

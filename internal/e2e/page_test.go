@@ -422,12 +422,15 @@ func slowly(t *testing.T, base, name string, size, first int64) string {
 	return name
 }
 
-// A relay carries connections on to a native server. While cut is set it cuts
-// off new ones; while slow is set, it first carries one, slowly.
+// A relay carries connections on to a server. While cut is set it cuts off new
+// ones; while slow is set, it first carries one, slowly. Of the next connections,
+// as many as there are cuts end after so many bytes of one direction, which
+// change from one to the next.
 type relay struct {
 	ln        net.Listener
 	to        string
 	cut, slow atomic.Bool
+	cuts      atomic.Int64
 	running   sync.WaitGroup
 	ctx       context.Context
 	sent      atomic.Int64 // bytes, to the server
@@ -491,12 +494,14 @@ func (r *relay) accept() {
 		r.mu.Lock()
 		r.conns = append(r.conns, conn)
 		r.mu.Unlock()
-		r.running.Go(func() { r.carry(conn, slow) })
+		cut := max(r.cuts.Add(-1)+1, 0)
+		r.running.Go(func() { r.carry(conn, slow, cut) })
 	}
 }
 
-// carry copies both ways until one end closes, or the test ends.
-func (r *relay) carry(conn net.Conn, slow bool) {
+// carry copies both ways until one end closes, or the test ends, or the bytes of
+// the cut of that number have passed; 0 is none.
+func (r *relay) carry(conn net.Conn, slow bool, cut int64) {
 	server, err := new(net.Dialer).DialContext(r.ctx, "tcp", r.to)
 	if err != nil {
 		_ = conn.Close()
@@ -507,13 +512,20 @@ func (r *relay) carry(conn net.Conn, slow bool) {
 	var ways sync.WaitGroup
 	ways.Go(func() {
 		defer cancel()
-		_, _ = io.Copy(conn, server)
+		var from io.Reader = server
+		if cut%2 == 1 { // in an answer
+			from = io.LimitReader(server, cut*300)
+		}
+		_, _ = io.Copy(conn, from)
 	})
 	ways.Go(func() {
 		defer cancel()
 		var from io.Reader = conn
 		if slow {
 			from = &trickle{from: conn, left: 40_000_000, tick: time.NewTicker(50 * time.Millisecond)}
+		}
+		if cut > 0 && cut%2 == 0 { // in a request
+			from = io.LimitReader(from, cut*100_000)
 		}
 		_, _ = io.Copy(server, countedReader{from, &r.sent})
 	})
