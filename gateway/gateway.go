@@ -35,6 +35,8 @@ type Config struct {
 	Log          *slog.Logger  // nothing is logged if nil
 	Version      string        // shown by /healthz
 	MaxSize      int64         // bytes of the largest file that is taken; 0 is what the destination takes
+	Silence      time.Duration // how long a body may be silent; 30 s if 0
+	MinRate      int64         // bytes a second that a body has to come with in the long run; 1024 if 0
 	Front        Front         // what stands between clients and the gateway
 	// Rate is how many requests a second are answered of each token, and, of those
 	// without a good one, of each address; 0 is all of them.

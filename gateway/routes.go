@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"log/slog"
@@ -104,6 +105,7 @@ func (g *Gateway) httpAPI() *httpAPI {
 	a := newHTTPAPI(g, receive)
 	a.version, a.log, a.door = g.cfg.Version, g.log, g.door
 	a.front, a.pace = g.cfg.Front, newPace(g.cfg.Rate)
+	a.stall, a.rate = cmp.Or(g.cfg.Silence, stall), cmp.Or(g.cfg.MinRate, minRate)
 	a.description = newStatic("openapi.yaml", a.front.describe(api.OpenAPI))
 	return a
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -23,6 +24,8 @@ type entrance struct {
 	mode, cert, key   string
 	behindProxy       bool
 	trusted, basePath string
+	silence           time.Duration
+	minRate           size
 
 	front      gateway.Front // what trusted and basePath come to
 	permission fs.FileMode   // what mode comes to
@@ -37,6 +40,9 @@ func (e *entrance) register(flags *pflag.FlagSet) {
 	flags.BoolVar(&e.behindProxy, "behind-proxy", false, "a proxy in front encrypts: listen on any address without TLS")
 	flags.StringVar(&e.trusted, "trusted-proxy", "", "`NETWORKS` with commas between them, such as 10.0.0.0/8, or the word unix for the socket: "+
 		"whose Forwarded and X-Forwarded-For, -Proto and -Host count")
+	e.minRate = 1 << 10
+	flags.DurationVar(&e.silence, "idle-timeout", 30*time.Second, "how long the body of a request may be silent, a `DURATION`; 0 is 30s")
+	flags.Var(&e.minRate, "min-rate", "least `SIZE` a second that a body has to come with in the long run; 0 is 1KiB")
 	flags.StringVar(&e.basePath, "base-path", "", "`PATH` below which the proxy has the gateway, such as /ferry")
 }
 
@@ -53,6 +59,9 @@ func (e *entrance) check(address string) error {
 		add("http-mode", e.mode, errors.New("want an octal number such as 0660"))
 	}
 	e.permission = fs.FileMode(mode).Perm()
+	if e.silence < 0 {
+		errs = append(errs, fmt.Errorf("--idle-timeout %v: want more than nothing, or 0 for 30s", e.silence))
+	}
 	if (e.cert == "") != (e.key == "") {
 		errs = append(errs, errors.New("--tls-cert and --tls-key: give both or none"))
 	}

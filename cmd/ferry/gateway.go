@@ -115,7 +115,7 @@ func (p *program) runGateway(ctx context.Context, c *common, g *gatewaySettings,
 	if err != nil {
 		return err
 	}
-	cfg.Front = e.front
+	cfg.Front, cfg.Silence, cfg.MinRate = e.front, e.silence, int64(e.minRate)
 	if cfg.Rate == 0 && e.isOpenToOthers(g.http) {
 		cfg.Rate = othersRate
 	}
