@@ -39,7 +39,10 @@ type change struct {
 	number int64
 	id     ulid.ULID
 	upload *Upload // nil if it was forgotten
+	json   []byte  // the upload's
 }
+
+func newChange(number int64, u Upload) change { return change{number, u.ID, &u, encodeJSON(u)} }
 
 const (
 	selectChanged   = selectUploads + "where u.changed > $1 and ($2 or u.token = $3) and ($4 = '' or u.lane = $5) order by u.changed limit $6"
@@ -47,8 +50,19 @@ const (
 )
 
 // changedAfter returns up to limit changes that follow a number, in their order:
-// of each upload that the caller may see the last one alone.
-func (g *Gateway) changedAfter(ctx context.Context, after int64, limit int) (all []change, err error) {
+// of each upload that the caller may see the last one alone. They are shared with
+// others.
+func (g *Gateway) changedAfter(ctx context.Context, after int64, limit int) ([]change, error) {
+	if c := callerOf(ctx); !c.may(ScopeRead) || c.only() != "" {
+		return g.lookAfter(ctx, after, limit)
+	}
+	// Before it is looked: what changes then is not missed, but looked for again.
+	l := g.shared.look(g.live.changes.any(), place{after, limit})
+	l.once.Do(func() { l.page, l.err = g.lookAfter(context.WithoutCancel(ctx), after, limit) })
+	return l.page, l.err
+}
+
+func (g *Gateway) lookAfter(ctx context.Context, after int64, limit int) (all []change, err error) {
 	c := callerOf(ctx)
 	args := []any{after, c.may(ScopeRead), c.sender(), c.only(), c.only(), limit}
 	err = eachRow(ctx, g.db.Read(), selectChanged, args, func(rows *sql.Rows) error {
@@ -56,7 +70,7 @@ func (g *Gateway) changedAfter(ctx context.Context, after int64, limit int) (all
 		if d := g.live.delivery(u.ID); d != nil {
 			d.show(&u)
 		}
-		all = append(all, change{u.Change, u.ID, &u})
+		all = append(all, newChange(u.Change, u))
 		return err
 	})
 	if err == nil {
@@ -99,29 +113,6 @@ func (g *Gateway) lastChange(ctx context.Context, after int64) (last int64, miss
 		return 0, false, fmt.Errorf("look for the last change: %w", err)
 	}
 	return last, after > last || oldest.Valid && after < oldest.V-1, nil
-}
-
-// active are the uploads that the caller may see and that come in or are being
-// delivered, as they stand.
-func (g *Gateway) active(ctx context.Context) (all []Upload, err error) {
-	c := callerOf(ctx)
-	incoming, running := g.live.all()
-	for _, in := range incoming {
-		if c.sees(in.from.sender) && c.uses(in.from.lane().Name) {
-			all = append(all, in.upload())
-		}
-	}
-	for id := range running {
-		u, err := g.get(ctx, id)
-		switch {
-		case errors.Is(err, errNotFound):
-		case err != nil:
-			return nil, err
-		case u.State == StateDelivering && c.sees(running[id].sender) && c.uses(u.DestinationName):
-			all = append(all, u)
-		}
-	}
-	return all, nil
 }
 
 // nextChanges returns a channel that is closed once anything changes, and one that

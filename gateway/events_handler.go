@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"strconv"
 	"time"
@@ -18,12 +17,16 @@ const (
 	eventsType = "text/event-stream"
 
 	// maxStreams bounds how many requests are answered with events at once.
-	maxStreams = 256
-	// eventPage is how many changes are looked up and written at a time.
-	eventPage = 200
+	maxStreams = 1024
+	// eventPage is how many changes are looked up at a time.
+	eventPage = 64
+	// eventBuffer is about how many bytes wait for a reader that is slow.
+	eventBuffer = 16 << 10
 	// eventPause is the least time between two looks at what has changed: changes of
-	// one upload that come faster are one event.
-	eventPause = 50 * time.Millisecond
+	// one upload that come faster are one event. It is longer by eventPauseEach for each
+	// that follows events, so that many cost no more than some.
+	eventPause     = 50 * time.Millisecond
+	eventPauseEach = 500 * time.Microsecond
 	// progressEvery is how often progress is written.
 	progressEvery = 500 * time.Millisecond
 	// eventHeartbeat keeps proxies and the other end from taking silence for a cut.
@@ -49,23 +52,32 @@ func (a *httpAPI) stream(x *exchange) *stream {
 }
 
 // event adds one to what flush writes; id is 0 for an event that is not told again.
-func (s *stream) event(name string, id int64, data any) {
+func (s *stream) event(name string, id int64, data any) { s.encoded(name, id, encodeJSON(data)) }
+
+// encoded is event with data in JSON, which is one line.
+func (s *stream) encoded(name string, id int64, data []byte) {
 	fmt.Fprintf(&s.buffer, "event: %s\n", name)
 	if id > 0 {
 		fmt.Fprintf(&s.buffer, "id: %d\n", id)
 	}
 	s.buffer.WriteString("data: ")
-	s.buffer.Write(encodeJSON(data)) // one line
+	s.buffer.Write(data)
 	s.buffer.WriteByte('\n')
 }
 
-func (s *stream) flush() error {
+// flushFrom writes what is to be written once it has so many bytes.
+func (s *stream) flushFrom(size int) error {
+	if s.buffer.Len() < size {
+		return nil
+	}
 	if _, err := s.x.Write(s.buffer.Bytes()); err != nil {
 		return err
 	}
 	s.buffer.Reset()
 	return s.x.control.Flush()
 }
+
+func (s *stream) flush() error { return s.flushFrom(1) }
 
 // forgottenEvent is the data of an event that says that an upload is no more.
 type forgottenEvent struct {
@@ -77,7 +89,7 @@ func (s *stream) change(c change) {
 	if c.upload == nil {
 		s.event("forgotten", c.number, forgottenEvent{c.id})
 	} else {
-		s.event("upload", c.number, c.upload)
+		s.encoded("upload", c.number, c.json)
 	}
 }
 
@@ -181,21 +193,27 @@ func (f *following) run(ctx context.Context) error {
 		if err := f.changes(ctx); err != nil {
 			return err
 		}
-		select {
-		case <-changed:
-			if err := pause(ctx, eventPause); err != nil {
+		for waits := true; waits; {
+			if err := f.flush(); err != nil {
 				return err
 			}
-		case <-progress.C:
-			if err := f.progress(ctx); err != nil {
-				return err
+			select {
+			case <-changed:
+				if err := pause(ctx, eventPause+time.Duration(len(f.streams))*eventPauseEach); err != nil {
+					return err
+				}
+				waits = false
+			case <-progress.C:
+				if err := f.progress(ctx); err != nil {
+					return err
+				}
+			case <-heartbeat.C:
+				f.buffer.WriteString(":\n\n")
+			case <-stopped:
+				return nil
+			case <-ctx.Done():
+				return context.Cause(ctx)
 			}
-		case <-heartbeat.C:
-			f.buffer.WriteString(":\n\n")
-		case <-stopped:
-			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
 		}
 	}
 }
@@ -211,8 +229,7 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// changes writes what has changed since the last look, and what else is to be
-// written.
+// changes writes what has changed since the last look, but for what flush has to.
 func (f *following) changes(ctx context.Context) error {
 	for {
 		page, err := f.core.changedAfter(ctx, f.after, eventPage)
@@ -223,9 +240,7 @@ func (f *following) changes(ctx context.Context) error {
 			f.change(c)
 			f.after = c.number
 			delete(f.shown, c.id)
-		}
-		if f.buffer.Len() > 0 {
-			if err := f.flush(); err != nil {
+			if err := f.flushFrom(eventBuffer); err != nil {
 				return err
 			}
 		}
@@ -238,19 +253,21 @@ func (f *following) changes(ctx context.Context) error {
 // progress adds the events of what has moved. What came in and was given up was
 // never recorded: it is said to be forgotten here.
 func (f *following) progress(ctx context.Context) error {
-	active, err := f.core.active(ctx)
+	active, err := f.core.active(ctx, f.after)
 	if err != nil {
 		return err
 	}
-	now := map[ulid.ULID]shownProgress{}
-	for i := range active {
-		u := &active[i]
-		p := shownProgress{state: u.State, progress: u.Progress}
-		if u.Phase != nil {
-			p.phase = string(*u.Phase)
+	now := make(map[ulid.ULID]shownProgress, len(active))
+	for _, c := range active {
+		p := shownProgress{state: c.upload.State, progress: c.upload.Progress}
+		if c.upload.Phase != nil {
+			p.phase = string(*c.upload.Phase)
 		}
-		if now[u.ID] = p; f.shown[u.ID] != p {
-			f.event("progress", 0, u)
+		if now[c.id] = p; f.shown[c.id] != p {
+			f.encoded("progress", 0, c.json)
+			if err := f.flushFrom(eventBuffer); err != nil {
+				return err
+			}
 		}
 	}
 	for id, p := range f.shown {
@@ -261,7 +278,7 @@ func (f *following) progress(ctx context.Context) error {
 			f.event("forgotten", 0, forgottenEvent{id})
 		}
 	}
-	f.shown = maps.Clone(now)
+	f.shown = now
 	return nil
 }
 

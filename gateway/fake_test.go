@@ -223,7 +223,7 @@ func (c *fakeCore) lastChange(context.Context, int64) (int64, bool, error) {
 	return 0, false, c.fails("lastChange")
 }
 
-func (c *fakeCore) active(context.Context) ([]Upload, error) { return nil, nil }
+func (c *fakeCore) active(context.Context, int64) ([]change, error) { return nil, nil }
 
 func (c *fakeCore) nextChanges() (changed, stopped <-chan struct{}) { return nil, nil }
 

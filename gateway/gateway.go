@@ -76,6 +76,7 @@ type Gateway struct {
 	jitter func() float64
 
 	live     *live
+	shared   shared
 	door     *door
 	ids      ids
 	requests sync.RWMutex // held for reading by each request that is answered

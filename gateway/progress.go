@@ -43,6 +43,13 @@ func (l *live) all() ([]*incoming, map[ulid.ULID]*delivery) {
 	return slices.Collect(maps.Values(l.receiving)), maps.Clone(l.running)
 }
 
+// idle reports whether there is none of them.
+func (l *live) idle() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.receiving) == 0 && len(l.running) == 0
+}
+
 func (l *live) show(in *incoming) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -44,7 +44,7 @@ type uploads interface {
 	delivered(ctx context.Context, k *keyed, kept []Upload) error
 	changedAfter(ctx context.Context, after int64, limit int) ([]change, error)
 	lastChange(ctx context.Context, after int64) (last int64, missed bool, err error)
-	active(ctx context.Context) ([]Upload, error)
+	active(ctx context.Context, known int64) ([]change, error)
 	destinations(ctx context.Context) ([]DestinationStatus, error)
 	destination(ctx context.Context, name string) (DestinationStatus, error)
 	pause(ctx context.Context, name string) (DestinationStatus, error)
