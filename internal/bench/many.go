@@ -280,6 +280,7 @@ func finishedRequests(samples map[*filled]*sample) []request {
 		asks("its page in the middle, by the cursor", http.MethodGet, func(s *sample, _ int) string { return s.next }),
 		list("state=delivered", "state=delivered"),
 		list("state=failed, of which there is none", "state=failed"),
+		list("destination=", "destination=default"),
 		list("label=", "label=build%3D0"),
 		list("label=, of which there is none", "label=build%3Dnone"),
 		list("name=", "name=build-0%2F"),

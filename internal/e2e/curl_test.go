@@ -21,8 +21,8 @@ type curlRow struct {
 }
 
 // curlPrelude is before each script. GW is a gateway that delivers, DOWN one
-// whose destination is down, GUARDED one that wants a token and takes at most
-// 1 MiB.
+// whose two destinations are down, GUARDED one that wants a token and takes at
+// most 1 MiB, PACED one that answers one request a second.
 const curlPrelude = `
 curl() { command curl -sS --max-time 60 -D head -o body -w '%{http_code}\n' "$@"; }
 # raw sends what no option of curl's is for.
@@ -148,7 +148,20 @@ var curlRows = map[string][]curlRow{
 		{"and found", `curl "$GW/uploads?label=branch=main&label=build=17"`, "200", `"name":"labelled"`},
 		{"all of them", `curl "$GW/uploads?label=branch=main&label=build=18"`, "200", `\{"uploads":\[\]\}`},
 	},
+	"destinations": {
+		{"one of several", `curl -T small.txt "$DOWN/uploads/elsewhere?destination=two"`, "202", `"destination_name":"two"`},
+		{"one that there is not", `curl -T small.txt "$DOWN/uploads/elsewhere?destination=three"`, "400", `"type":"/problems/destination"`},
+		{"what goes there", `curl "$DOWN/uploads?destination=two"`, "200", `^\{"uploads":\[\{"id":"[0-9A-Z]{26}","name":"elsewhere"[^[]*\]\}`},
+		{"how they stand", `curl $DOWN/destinations`, "200", `"name":"one"
+			"name":"two"`},
+		{"pause", `curl -X POST $DOWN/destinations/two/pause`, "200", `"paused":true`},
+		{"resume", `curl -X POST $DOWN/destinations/two/resume`, "200", `"paused":false`},
+	},
 	"limits": {
+		{"too many requests", `until [ "$(curl $PACED/uploads)" = 429 ]; do :; done; echo 429`, "429", `^Retry-After: \d+\r$
+			"type":"/problems/pace"
+			"retryable":true`},
+		{"that curl --retry gets over", `curl --retry 5 $PACED/uploads`, "200", ""},
 		{"too large, before the body", `curl -T big.iso -H 'Expect: 100-continue' -H "$AUTH" $GUARDED/uploads/`, "413", `"type":"/problems/too-large"
 			"size":3000000,"limit":1048576
 			!100 Continue`},
@@ -178,13 +191,19 @@ var curlRows = map[string][]curlRow{
 	},
 }
 
-// curlRowsAgain are run after the gateway was killed and started anew.
-var curlRowsAgain = []curlRow{
-	{"the answer to a key", `curl -T small.txt -H 'Idempotency-Key: "k1"' $GW/uploads/keyed; cmp body keyed`, "202", ""},
-	{"the same again", `curl -T big.iso $GW/uploads/build-17/app.tar.gz`, "200", ""},
-	{"events that were missed", `curl -N --max-time 1 -H 'Last-Event-ID: 1' $GW/events || true`, "200", `^data: \{"id":"[0-9A-Z]{26}","name":"big\.iso"`},
-	{"labels", `curl "$GW/uploads?label=branch=main"`, "200", `"name":"labelled"`},
-}
+// pauseRow is run before the gateway is killed, curlRowsAgain after it was started
+// anew.
+var (
+	pauseRow      = curlRow{"pause", `curl -X POST $GW/destinations/default/pause`, "200", `"paused":true`}
+	curlRowsAgain = []curlRow{
+		{"what was paused", `curl $GW/destinations/default`, "200", `"paused":true`},
+		{"and is resumed", `curl -X POST $GW/destinations/default/resume`, "200", `"paused":false`},
+		{"the answer to a key", `curl -T small.txt -H 'Idempotency-Key: "k1"' $GW/uploads/keyed; cmp body keyed`, "202", ""},
+		{"the same again", `curl -T big.iso $GW/uploads/build-17/app.tar.gz`, "200", ""},
+		{"events that were missed", `curl -N --max-time 1 -H 'Last-Event-ID: 1' $GW/events || true`, "200", `^data: \{"id":"[0-9A-Z]{26}","name":"big\.iso"`},
+		{"labels", `curl "$GW/uploads?label=branch=main"`, "200", `"name":"labelled"`},
+	}
+)
 
 // TestCurl has Debian's curl do all that the API is there for, with real
 // gateways and a real server.
@@ -197,7 +216,8 @@ func TestCurl(t *testing.T) {
 	}
 	live := gateway()
 	nowhere := "v4://" + closedAddress(t) + "?ca=system"
-	down := start(t, "gateway", "--data", t.TempDir(), "--http", "127.0.0.1:0", "--to", nowhere)
+	down := start(t, "gateway", "--data", t.TempDir(), "--http", "127.0.0.1:0", "--to", "one="+nowhere, "--to", "two=v4://"+closedAddress(t)+"?ca=system")
+	paced := start(t, "gateway", "--data", t.TempDir(), "--http", "127.0.0.1:0", "--to", nowhere, "--rate", "1")
 	ci, other := makeToken(t, guarded, "ci", "upload"), makeToken(t, guarded, "other", "upload")
 	closed := start(t, "gateway", "--data", guarded, "--http", "127.0.0.1:0", "--to", nowhere, "--max-size", "1MiB")
 
@@ -208,9 +228,9 @@ func TestCurl(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	environ := append(os.Environ(), "GW="+live.http, "DOWN="+down.http, "GUARDED="+closed.http,
+	environ := append(os.Environ(), "GW="+live.http, "DOWN="+down.http, "GUARDED="+closed.http, "PACED="+paced.http,
 		"AUTH=Authorization: Bearer "+ci, "OTHER=Authorization: Bearer "+other)
-	for _, heading := range []string{"ways in", "names and reruns", "digests", "waiting", "events", "lists", "control", "labels", "limits", "tokens", "errors", "the description"} {
+	for _, heading := range []string{"ways in", "names and reruns", "digests", "waiting", "events", "lists", "control", "labels", "destinations", "limits", "tokens", "errors", "the description"} {
 		t.Run(heading, func(t *testing.T) {
 			for _, row := range curlRows[heading] {
 				t.Run(row.about, func(t *testing.T) { row.run(t, work, environ) })
@@ -226,6 +246,7 @@ func TestCurl(t *testing.T) {
 			break
 		}
 	}
+	t.Run("before a restart", func(t *testing.T) { pauseRow.run(t, work, environ) })
 	live.kill()
 	gateway()
 	for _, row := range curlRowsAgain {
