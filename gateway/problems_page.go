@@ -71,7 +71,7 @@ var problemPages = []problemPage{
 		"Send Authorization: Bearer TOKEN. The gateway's operator makes tokens with ferry token create."},
 	{kindForbidden, "The token is good and lacks the scope that the request needs: upload, read or admin.", nothingChanged,
 		"Ask the gateway's operator for a token with the scope that the detail names."},
-	{kindNotFound, "The address is none of the API's, or names an upload that does not exist, or not any more.", nothingChanged,
+	{kindNotFound, "The address is none of the API's, or names an upload or a destination that does not exist, or not any more.", nothingChanged,
 		"Look at the address. GET /uploads lists the uploads that there are."},
 	{kindNoReceipt, "The upload is not delivered yet, or the destination gives no receipts.", nothingChanged,
 		"GET the upload: its receipt is null until there is one."},
