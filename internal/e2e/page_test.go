@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/rand"
@@ -275,6 +276,13 @@ func TestPageTypes(t *testing.T) {
 // browse runs a scenario of testdata/page.mjs on the page of p.
 func browse(t *testing.T, scenario string, p *process, more map[string]any) {
 	t.Helper()
+	browseActing(t, scenario, p, more, nil)
+}
+
+// browseActing is browse for a scenario that asks for something to be done
+// meanwhile, by its name.
+func browseActing(t *testing.T, scenario string, p *process, more map[string]any, actions map[string]func()) {
+	t.Helper()
 	chromium, err := exec.LookPath("chromium")
 	if err != nil {
 		t.Fatalf("%v; make deps installs it", err)
@@ -288,8 +296,25 @@ func browse(t *testing.T, scenario string, p *process, more map[string]any) {
 	ctx, cancel := context.WithTimeout(t.Context(), scenarioLimit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "node", filepath.Join("testdata", "page.mjs"), scenario, string(parameters))
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%s: %v\n%s", scenario, errors.Join(err, ctx.Err()), out)
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	asked, err1 := cmd.StdoutPipe()
+	done, err2 := cmd.StdinPipe()
+	if err := errors.Join(err1, err2, cmd.Start()); err != nil {
+		t.Fatal(err)
+	}
+	var unknown strings.Builder
+	for lines := bufio.NewScanner(asked); lines.Scan(); {
+		act := actions[lines.Text()]
+		if act == nil {
+			unknown.WriteString("it printed " + lines.Text() + "\n")
+			continue
+		}
+		act()
+		_, _ = io.WriteString(done, "done\n") // it may have ended
+	}
+	if err := cmd.Wait(); err != nil || unknown.String() != "" {
+		t.Fatalf("%s: %v\n%s%s", scenario, errors.Join(err, ctx.Err()), unknown.String(), said.Bytes())
 	}
 }
 

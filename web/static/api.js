@@ -9,6 +9,7 @@ import * as session from "./session.js";
  * @property {string} name
  * @property {number | null} size
  * @property {"receiving" | "queued" | "delivering" | "waiting" | "delivered" | "failed" | "cancelled"} state
+ * @property {boolean} held
  * @property {"connecting" | "keying" | "sending" | "verifying" | null} phase
  * @property {{bytes: number, total_bytes: number, packets: number, total_packets: number}} progress
  * @property {{count: number, last_error: string | null, next_at: string | null}} attempts
@@ -20,6 +21,13 @@ import * as session from "./session.js";
  * @property {string | null} delivered_at
  * @property {string | null} receipt
  * @property {string | null} error
+ * @property {Record<string, string>} labels
+ */
+
+/**
+ * What the gateway says has happened. Events are numbered, but for progress;
+ * ready comes first, and says that nothing is missed from there on.
+ * @typedef {{event: "ready" | "reset"} | {event: "upload" | "progress", upload: Upload} | {event: "forgotten", id: string}} Happening
  */
 
 const uploads = new URL("uploads", document.baseURI);
@@ -44,21 +52,82 @@ export class Refusal extends Error {
     this.status = status;
     this.token = token;
   }
+
+  /** Whether the same may succeed a little later, with nothing changed. */
+  get passes() {
+    return ["silent", "broken"].includes(this.kind) || [408, 429, 502, 503, 504].includes(this.status);
+  }
 }
 
 /**
- * Up to limit uploads, newest first, from the one after (older than) before.
- * @param {number} limit
+ * Where a list begins: with what is older than the upload before, or with the
+ * newest.
  * @param {string} [before]
- * @returns {Promise<{uploads: Upload[], more: boolean}>}
  */
-export async function list(limit, before) {
+export function listAddress(before) {
   const url = new URL(uploads);
-  url.searchParams.set("limit", String(limit));
   if (before) url.searchParams.set("before", before);
+  return url.href;
+}
+
+/**
+ * Up to limit uploads of a list, and the address of what follows them, or "".
+ * @param {string} address
+ * @param {number} limit
+ * @returns {Promise<{uploads: Upload[], next: string}>}
+ */
+export async function list(address, limit) {
+  const url = new URL(address);
+  url.searchParams.set("limit", String(limit));
   const answer = await ask("GET", url);
   const body = await answer.json();
-  return { uploads: body.uploads, more: /rel="?next"?/.test(answer.headers.get("Link") ?? "") };
+  const next = /<([^>]*)>;\s*rel="?next"?/.exec(answer.headers.get("Link") ?? "");
+  return { uploads: body.uploads, next: next ? new URL(new URL(next[1], url).search, uploads).href : "" };
+}
+
+/**
+ * What happens from now on, in the order in which it does, until the gateway
+ * or signal ends that. A sign of life is an empty array.
+ * @param {AbortSignal} signal
+ * @returns {AsyncGenerator<Happening[], void, void>}
+ */
+export async function* follow(signal) {
+  // An EventSource shows no token.
+  const token = session.current();
+  const answer = await fetch(new URL("events", document.baseURI), { cache: "no-store", headers: { ...headers(token), Accept: "text/event-stream" }, signal });
+  if (!answer.ok || !answer.body) throw refusal(answer.status, answer.statusText, await answer.text(), token);
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    const blocks = (rest + value).split("\n\n");
+    rest = blocks.pop() ?? "";
+    yield blocks.map(happening).filter((h) => h !== null);
+  }
+}
+
+/**
+ * Reads the lines of an event; null for a comment.
+ * @param {string} block
+ * @returns {Happening | null}
+ */
+function happening(block) {
+  const field = (/** @type {string} */ name) => block.split("\n").find((line) => line.startsWith(`${name}: `))?.slice(name.length + 2) ?? "";
+  const data = JSON.parse(field("data") || "{}");
+  const event = field("event");
+  switch (event) {
+    case "ready":
+    case "reset":
+      return { event };
+    case "upload":
+    case "progress":
+      return { event, upload: data };
+    case "forgotten":
+      return { event, id: data.id };
+    default:
+      return null;
+  }
 }
 
 /**
@@ -125,7 +194,8 @@ export async function send(file, name, signal, onProgress) {
     request.setRequestHeader("Content-Type", "application/octet-stream");
     request.send(file);
   });
-  if (request.status !== 202) throw refusal(request.status, request.statusText, request.responseText, token);
+  // 200: the gateway had it already.
+  if (![200, 201, 202].includes(request.status)) throw refusal(request.status, request.statusText, request.responseText, token);
   return JSON.parse(request.responseText);
 }
 

@@ -1,16 +1,18 @@
 // Renders the page's state, and turns what people do into calls of actions.
 // Rows are kept and changed in place, so that focus, selection and opened
-// details stay where they are. Names and messages only ever become text.
+// details stay where they are; those far from what is seen have their names
+// alone. Names and messages only ever become text.
 
 import { address, receipt } from "./api.js";
 import { chosen, dropped } from "./choice.js";
+import { say, setCause } from "./say.js";
 import * as session from "./session.js";
-import { exact, isolate, size, text, translateDocument } from "./language.js";
+import { exact, isolate, text, translateDocument } from "./language.js";
 import * as words from "./words.js";
 
 /**
- * @typedef {import("./app.js").State} State
- * @typedef {import("./app.js").Send} Send
+ * @typedef {import("./state.js").State} State
+ * @typedef {import("./state.js").Send} Send
  * @typedef {import("./api.js").Upload} Upload
  * @typedef {import("./words.js").Cause} Cause
  * @typedef {import("./language.js").Key} Key
@@ -51,6 +53,11 @@ import * as words from "./words.js";
  * @property {() => void} retry
  */
 
+/**
+ * A row that is to be: what it shows is made only where it is seen.
+ * @typedef {{key: string, name: string, make: () => Item}} Entry
+ */
+
 const icons = {
   moving: "M8 2.5v10M4 9l4 4 4-4",
   waiting: "M8 1.8a6.2 6.2 0 1 0 0 12.4A6.2 6.2 0 0 0 8 1.8zM8 4.5V8l2.5 1.7",
@@ -61,9 +68,6 @@ const icons = {
 
 /** How many of the files that have not begun have a row: the next ones. */
 const nextAtMost = 5;
-
-/** How many announcements stay, for screen readers that read late. */
-const saidAtMost = 5;
 
 /**
  * @template {Element} T
@@ -91,17 +95,6 @@ function setText(node, text) {
 }
 
 /**
- * Shows a cause, in the language that it is in.
- * @param {HTMLElement} node
- * @param {Cause | null} cause
- */
-function setCause(node, cause) {
-  setText(node, cause?.text ?? "");
-  if (cause?.theirs) Object.assign(node, { lang: "en", dir: "ltr" });
-  else for (const name of ["lang", "dir"]) node.removeAttribute(name);
-}
-
-/**
  * Says in one word what the node is, and of which file for those who hear it alone.
  * @param {HTMLElement} node
  * @param {"receipt" | "details" | "cancel" | "remove" | "retry" | "retryNow"} key
@@ -120,14 +113,57 @@ function setName(node, name) {
   if (node.ariaLabel !== name) node.ariaLabel = name;
 }
 
-/** One row of the list. */
+/** One row of the list: its name, and all else while it is near. */
 class Row {
+  node = document.createElement("li");
+  /** @type {Content | null} while it is near */
+  content = null;
+  #template;
+  #title = document.createElement("h3");
+  #name = document.createElement("bdi");
+
   /** @param {HTMLTemplateElement} template */
   constructor(template) {
-    const copy = document.importNode(template.content, true);
-    this.node = find(copy, "li", HTMLLIElement);
+    this.#template = template;
+    this.node.className = "row far";
+    this.#title.className = "name";
+    this.#title.translate = false;
+    this.#title.append(this.#name);
+    this.node.append(this.#title);
+  }
+
+  /** @param {string} name */
+  rename(name) {
+    setText(this.#name, name);
+  }
+
+  /** @param {Item} item */
+  render(item) {
+    if (!this.content) {
+      this.content = new Content(this.#template);
+      this.node.append(this.content.fragment);
+      find(this.node, ".what", HTMLElement).prepend(this.#title);
+      this.node.classList.remove("far");
+    }
+    this.node.dataset.tone = item.tone;
+    this.content.render(item);
+  }
+
+  /** Leaves the name alone, unless somebody is busy with the rest. */
+  clear() {
+    if (!this.content || this.content.details.open || this.node.contains(document.activeElement)) return;
+    this.content = null;
+    this.node.replaceChildren(this.#title);
+    this.node.classList.add("far");
+  }
+}
+
+/** What a row has beside its name. */
+class Content {
+  /** @param {HTMLTemplateElement} template */
+  constructor(template) {
+    const copy = this.fragment = document.importNode(template.content, true);
     this.icon = find(copy, "path", SVGPathElement);
-    this.name = find(copy, ".name bdi", HTMLElement);
     this.state = find(copy, ".state strong", HTMLElement);
     this.facts = find(copy, ".facts", HTMLElement);
     this.receipt = find(copy, ".receipt", HTMLAnchorElement);
@@ -156,10 +192,8 @@ class Row {
   /** @param {Item} item */
   render(item) {
     this.item = item;
-    this.node.dataset.tone = item.tone;
     const shape = icons[/** @type {keyof typeof icons} */ (item.tone)];
     if (this.icon.getAttribute("d") !== shape) this.icon.setAttribute("d", shape);
-    setText(this.name, item.name);
     setText(this.state, item.state);
     setText(this.facts, item.facts.map(isolate).join(" · "));
     if (this.facts.title !== item.exact) this.facts.title = item.exact;
@@ -218,10 +252,16 @@ function setBar(bar, progress, name) {
 export class View {
   /** @type {Map<string, Row>} */
   #rows = new Map();
+  /** @type {WeakMap<Element, Row>} */
+  #rowOf = new WeakMap();
+  /** @type {WeakSet<Element>} the rows that are seen, or soon would be */
+  #near = new WeakSet();
+  #watch = new IntersectionObserver((entries) => this.#moved(entries), { rootMargin: "100% 0px" });
   #template = find(document, "#row", HTMLTemplateElement);
   #list = element("#rows");
-  #said = element("#said");
   #curl = "";
+  /** @type {Map<string, Entry>} what there is a row for, by its key */
+  #items = new Map();
   #actions;
 
   /** @param {Actions} actions */
@@ -249,63 +289,52 @@ export class View {
   }
 
   /**
-   * Tells those who cannot see the page. It does not wait for the next frame:
-   * a tab in the background has none.
-   * @param {string} what
-   * @param {Cause | null} [cause]
-   */
-  say(what, cause = null) {
-    if (what === "" && !cause) return;
-    const line = document.createElement("p");
-    if (what !== "") line.append(what, " ");
-    if (cause) setCause(line.appendChild(document.createElement("span")), cause);
-    this.#said.append(line);
-    while (this.#said.children.length > saidAtMost) this.#said.firstElementChild?.remove();
-  }
-
-  /**
    * @param {State} state
    * @param {number} now
    */
   render(state, now) {
     const adopted = new Set(state.sends.map((s) => s.id));
     const waiting = state.sends.filter((s) => !s.running && !s.problem);
-    const shown = new Set(waiting.slice(0, nextAtMost));
+    const shown = new Set([...waiting.filter((s) => s.again > 0), ...waiting.slice(0, nextAtMost)]);
     const others = waiting.length - shown.size;
     setText(element("#others"), text("others", { n: others }));
     this.#renderOthers(others > 0);
+    const ofSend = (/** @type {Send} */ s) => ({ key: s.key, name: s.name, make: () => this.#sendItem(s, state, now) });
     const items = [
       // The newest on top, as below.
-      ...state.sends.filter((s) => s.id === "" && (s.running || s.problem || shown.has(s))).reverse().map((s) => this.#sendItem(s, state)),
+      ...state.sends.filter((s) => s.id === "" && (s.running || s.problem || shown.has(s))).reverse().map(ofSend),
       ...state.uploads.map((u) => {
         const send = adopted.has(u.id) && state.sends.find((s) => s.id === u.id);
-        return send ? this.#sendItem(send, state) : this.#uploadItem(u, state, now);
+        return send ? ofSend(send) : { key: state.rows.get(u.id) ?? u.id, name: u.name, make: () => this.#uploadItem(u, state, now) };
       }),
     ];
+    this.#items = new Map(items.map((item) => [item.key, item]));
     this.#renderSignIn(state);
     this.#renderRows(items);
     setText(element("#summary"), words.summary(state.sends, state.uploads));
     setCause(element("#trouble"), state.trouble);
     element("#trouble").hidden = state.trouble === null;
     element("#empty").hidden = items.length > 0 || !state.loaded;
-    element("#more-line").hidden = !state.more;
+    element("#more-line").hidden = state.next === "";
   }
 
-  /** @param {Item[]} items */
+  /** @param {Entry[]} items */
   #renderRows(items) {
     const focused = document.activeElement;
-    const keys = new Set(items.map((item) => item.key));
     for (const [key, row] of this.#rows) {
-      if (keys.has(key)) continue;
-      if (row.node.contains(focused)) neighbour(row.node).focus();
+      if (this.#items.has(key)) continue;
+      if (row.node.contains(focused)) this.#focusBeside(row.node);
+      this.#watch.unobserve(row.node);
       row.node.remove();
       this.#rows.delete(key);
     }
-    for (const [i, item] of items.entries()) {
-      let row = this.#rows.get(item.key);
-      if (!row) this.#rows.set(item.key, row = new Row(this.#template));
-      if (this.#list.children[i] !== row.node) this.#list.insertBefore(row.node, this.#list.children[i] ?? null);
-      row.render(item);
+    let place = this.#list.firstElementChild;
+    for (const item of items) {
+      const row = this.#rows.get(item.key) ?? this.#newRow(item.key);
+      if (place === row.node) place = place.nextElementSibling;
+      else this.#list.insertBefore(row.node, place);
+      row.rename(item.name);
+      if (row.content || this.#near.has(row.node)) row.render(item.make());
     }
     // Moving a row takes the focus from it.
     if (focused instanceof HTMLElement && focused.isConnected && document.activeElement === document.body) {
@@ -313,26 +342,70 @@ export class View {
     }
   }
 
+  /** @param {string} key */
+  #newRow(key) {
+    const row = new Row(this.#template);
+    this.#rows.set(key, row);
+    this.#rowOf.set(row.node, row);
+    this.#watch.observe(row.node);
+    row.node.dataset.key = key;
+    return row;
+  }
+
+  /**
+   * Fills the rows that come near, and clears those that go.
+   * @param {IntersectionObserverEntry[]} entries
+   */
+  #moved(entries) {
+    for (const { target, isIntersecting } of entries) {
+      const row = this.#rowOf.get(target);
+      if (isIntersecting) this.#near.add(target);
+      else this.#near.delete(target);
+      if (!isIntersecting) row?.clear();
+      else if (row) this.#fill(row);
+    }
+  }
+
+  /** @param {Row} row */
+  #fill(row) {
+    const item = this.#items.get(row.node.dataset.key ?? "");
+    if (item) row.render(item.make());
+  }
+
+  /**
+   * Moves the focus from a row that disappears.
+   * @param {Element} node
+   */
+  #focusBeside(node) {
+    const row = this.#rowOf.get(node.nextElementSibling ?? node.previousElementSibling ?? node);
+    if (!row || row.node === node) {
+      element("#uploads-title").focus();
+      return;
+    }
+    if (!row.content) this.#fill(row);
+    row.content?.remove.focus();
+  }
+
   /**
    * @param {Send} send
    * @param {State} state
+   * @param {number} now
    * @returns {Item}
    */
-  #sendItem(send, state) {
+  #sendItem(send, state, now) {
     const { file, problem } = send;
-    const total = size(file.size);
     const sent = Math.min(send.sent, file.size);
     const pace = words.pace(state.rates.of(send.key), file.size - sent);
     return {
       key: send.key,
       name: send.name,
       tone: problem ? "failed" : send.running ? "moving" : "waiting",
-      state: text(problem ? "notSent" : send.running ? "receiving" : "next"),
-      facts: send.hopeless ? [] : send.running ? [text("sizeOf", { size: size(sent), total }), ...pace] : [total],
+      state: text(problem ? "notSent" : send.running ? "receiving" : send.again > 0 ? "interrupted" : "next"),
+      facts: words.sendFacts(send, sent, pace, state.trouble !== null, now),
       exact: "",
       receipt: "",
       saveReceipt: () => {},
-      reason: problem,
+      reason: problem ?? (send.again > 0 ? { text: text("cut"), theirs: false } : null),
       received: problem ? null : [sent, Math.max(file.size, 1)],
       delivered: problem ? null : [0, 1],
       details: [],
@@ -467,11 +540,11 @@ export class View {
     button.addEventListener("click", async () => {
       try {
         await navigator.clipboard.writeText(this.#curl);
-        this.say(text("commandCopied"));
+        say(text("commandCopied"));
         setText(button, text("copied"));
         setTimeout(() => setText(button, text("copy")), 1500);
       } catch {
-        this.say(text("copyRefused"));
+        say(text("copyRefused"));
         getSelection()?.selectAllChildren(element("#curl"));
       }
     });
@@ -491,14 +564,4 @@ function tone({ state }) {
     default:
       return "moving";
   }
-}
-
-/**
- * Where the focus goes when a row that has it disappears.
- * @param {Element} row
- * @returns {HTMLElement}
- */
-function neighbour(row) {
-  const next = row.nextElementSibling ?? row.previousElementSibling;
-  return next ? find(next, ".remove", HTMLElement) : element("#uploads-title");
 }

@@ -1,10 +1,11 @@
 // How things are said of uploads. Everything here is a pure function.
 
+import { Refusal } from "./api.js";
 import { count, distance, exact, size, speed, text } from "./language.js";
 
 /**
  * @typedef {import("./api.js").Upload} Upload
- * @typedef {import("./app.js").Send} Send
+ * @typedef {import("./state.js").Send} Send
  */
 
 /**
@@ -71,6 +72,25 @@ export function pace(rate, left) {
   return rate === 0 || left <= 0 ? [] : [speed(rate), text("doneIn", { when: distance(Math.max(1, Math.round(left / rate))) })];
 }
 
+/**
+ * What is worth knowing of a file that this page sends.
+ * @param {Send} send
+ * @param {number} sent bytes
+ * @param {string[]} pace
+ * @param {boolean} silent whether the gateway does not answer
+ * @param {number} now
+ * @returns {string[]}
+ */
+export function sendFacts(send, sent, pace, silent, now) {
+  if (send.hopeless) return [];
+  const total = size(send.file.size);
+  if (send.running) return [...(send.attempts > 1 ? [text("attempt", { n: send.attempts })] : []), text("sizeOf", { size: size(sent), total }), ...pace];
+  if (send.problem || send.again === 0) return [total];
+  const seconds = Math.ceil((send.again - now) / 1000);
+  const when = silent ? text("againWhenBack") : seconds > 0 ? text("againAt", { when: distance(seconds) }) : text("againNow");
+  return [total, text("attempts", { n: send.attempts }), when];
+}
+
 /** @param {Upload} upload */
 function phase({ phase, progress }) {
   switch (phase) {
@@ -131,6 +151,20 @@ export function news({ state, name }) {
     default:
       return "";
   }
+}
+
+/**
+ * Why something that was asked for did not happen.
+ * @param {unknown} err
+ * @returns {Cause}
+ */
+export function inWords(err) {
+  if (!(err instanceof Refusal)) {
+    console.error(err);
+    return { text: String(err), theirs: true };
+  }
+  if (err.kind === "told") return { text: err.message, theirs: true };
+  return { text: text(err.kind, { answer: err.message }), theirs: false };
 }
 
 /**

@@ -47,6 +47,7 @@ export default {
   failed: "Fehlgeschlagen",
   cancelled: "Abgebrochen",
   notSent: "Nicht gesendet",
+  interrupted: "Unterbrochen",
   next: "Als Nächstes",
 
   soFar: "bisher {size}",
@@ -58,6 +59,9 @@ export default {
   nextAttemptNow: "nächster Versuch jetzt",
   justNow: "gerade eben",
   doneIn: "fertig {when}",
+  againWhenBack: "beginnt wieder, sobald Ferry antwortet",
+  againAt: "beginnt wieder {when}",
+  againNow: "beginnt jetzt wieder",
   connecting: "verbindet",
   keying: "vereinbart einen Schlüssel",
   packet: "Paket {n} von {all}",
@@ -73,6 +77,7 @@ export default {
   isWaiting: "{name} ist noch nicht zugestellt. Ferry versucht es wieder.",
   isCancelled: "{name} ist abgebrochen.",
   wasNotSent: "{name} wurde nicht gesendet.",
+  wasCut: "{name} wurde unterbrochen. Das Senden beginnt von selbst wieder.",
   areCancelled: { one: "{n} Datei ist abgebrochen.", other: "{n} Dateien sind abgebrochen." },
   areDelivered: { one: "{n} Datei ist zugestellt.", other: "{n} Dateien sind zugestellt." },
 
@@ -92,4 +97,7 @@ export default {
   odd: "Die Antwort war {answer}.",
   differs: "Was von {name} ankam, ist nicht das, was die Datei auf diesem Gerät ist: Sie wurde inzwischen geändert oder unterwegs beschädigt. Bitte noch einmal senden.",
   folder: "In diesem Ordner ist keine lesbare Datei. Ferry befördert Dateien.",
+  cut: "Die Verbindung brach ab, während die Datei gesendet wurde. Das Senden beginnt von selbst wieder.",
+  unreadable: "Die Datei kann nicht mehr gelesen werden: Sie wurde geändert, verschoben oder gelöscht. Bitte wählen Sie sie noch einmal.",
+  left: "Die Seite wurde verlassen, bevor die Datei gesendet war. Bitte wählen Sie sie noch einmal.",
 };

@@ -47,6 +47,7 @@ export default {
   failed: "Failed",
   cancelled: "Cancelled",
   notSent: "Not sent",
+  interrupted: "Interrupted",
   next: "Next",
 
   soFar: "{size} so far",
@@ -58,6 +59,9 @@ export default {
   nextAttemptNow: "next attempt now",
   justNow: "just now",
   doneIn: "done {when}",
+  againWhenBack: "starts again when Ferry answers",
+  againAt: "starts again {when}",
+  againNow: "starts again now",
   connecting: "connecting",
   keying: "agreeing on a key",
   packet: "packet {n} of {all}",
@@ -73,6 +77,7 @@ export default {
   isWaiting: "{name} is not delivered yet. Ferry will try again.",
   isCancelled: "{name} is cancelled.",
   wasNotSent: "{name} was not sent.",
+  wasCut: "{name} was interrupted. It starts again by itself.",
   areCancelled: { one: "{n} file is cancelled.", other: "{n} files are cancelled." },
   areDelivered: { one: "{n} file is delivered.", other: "{n} files are delivered." },
 
@@ -92,4 +97,7 @@ export default {
   odd: "The answer was {answer}.",
   differs: "What arrived of {name} is not what the file on this computer is: it was changed meanwhile, or damaged on the way. Please send it again.",
   folder: "There is no file in this folder that can be read. Ferry carries files.",
+  cut: "The connection broke while the file was being sent. It starts again by itself.",
+  unreadable: "The file cannot be read any more: it was changed, moved or deleted. Please choose it again.",
+  left: "The page was left before the file was sent. Please choose it again.",
 };

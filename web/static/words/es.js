@@ -47,6 +47,7 @@ export default {
   failed: "Fallido",
   cancelled: "Cancelado",
   notSent: "No enviado",
+  interrupted: "Interrumpido",
   next: "Siguiente",
 
   soFar: "{size} hasta ahora",
@@ -58,6 +59,9 @@ export default {
   nextAttemptNow: "próximo intento ahora",
   justNow: "ahora mismo",
   doneIn: "listo {when}",
+  againWhenBack: "vuelve a empezar cuando Ferry responda",
+  againAt: "vuelve a empezar {when}",
+  againNow: "vuelve a empezar ahora",
   connecting: "conectando",
   keying: "acordando una clave",
   packet: "paquete {n} de {all}",
@@ -73,6 +77,7 @@ export default {
   isWaiting: "{name} aún no está entregado. Ferry lo intentará de nuevo.",
   isCancelled: "{name} está cancelado.",
   wasNotSent: "{name} no se ha enviado.",
+  wasCut: "Se interrumpió el envío de {name}. Vuelve a empezar por sí solo.",
   areCancelled: { one: "{n} archivo está cancelado.", many: "{n} de archivos están cancelados.", other: "{n} archivos están cancelados." },
   areDelivered: { one: "{n} archivo está entregado.", many: "{n} de archivos están entregados.", other: "{n} archivos están entregados." },
 
@@ -92,4 +97,7 @@ export default {
   odd: "La respuesta fue {answer}.",
   differs: "Lo que llegó de {name} no es lo que hay en el archivo de este equipo: se modificó entretanto o se dañó por el camino. Conviene enviarlo de nuevo.",
   folder: "En esta carpeta no hay ningún archivo que se pueda leer. Ferry lleva archivos.",
+  cut: "La conexión se cortó mientras se enviaba el archivo. El envío vuelve a empezar por sí solo.",
+  unreadable: "El archivo ya no se puede leer: se modificó, se movió o se eliminó. Vuelva a elegirlo.",
+  left: "Se salió de la página antes de enviar el archivo. Vuelva a elegirlo.",
 };

@@ -47,6 +47,7 @@ export default {
   failed: "Échec",
   cancelled: "Annulé",
   notSent: "Non envoyé",
+  interrupted: "Interrompu",
   next: "Suivant",
 
   soFar: "{size} jusqu’ici",
@@ -58,6 +59,9 @@ export default {
   nextAttemptNow: "prochaine tentative maintenant",
   justNow: "à l’instant",
   doneIn: "terminé {when}",
+  againWhenBack: "reprend dès que Ferry répond",
+  againAt: "reprend {when}",
+  againNow: "reprend maintenant",
   connecting: "connexion",
   keying: "accord sur une clé",
   packet: "paquet {n} sur {all}",
@@ -77,6 +81,7 @@ export default {
   isWaiting: "{name} n’est pas encore livré. Ferry va réessayer.",
   isCancelled: "{name} est annulé.",
   wasNotSent: "{name} n’a pas été envoyé.",
+  wasCut: "L’envoi de {name} a été interrompu. Il reprend de lui-même.",
   areCancelled: { one: "{n} fichier est annulé.", many: "{n} de fichiers sont annulés.", other: "{n} fichiers sont annulés." },
   areDelivered: { one: "{n} fichier est livré.", many: "{n} de fichiers sont livrés.", other: "{n} fichiers sont livrés." },
 
@@ -96,4 +101,7 @@ export default {
   odd: "La réponse était {answer}.",
   differs: "Ce qui est arrivé de {name} n’est pas le fichier de cet appareil : il a été modifié entre-temps, ou endommagé en route. Merci de l’envoyer de nouveau.",
   folder: "Ce dossier ne contient aucun fichier lisible. Ferry transporte des fichiers.",
+  cut: "La connexion a été coupée pendant l’envoi du fichier. L’envoi reprend de lui-même depuis le début.",
+  unreadable: "Le fichier ne peut plus être lu : il a été modifié, déplacé ou supprimé. Veuillez le choisir à nouveau.",
+  left: "La page a été quittée avant que le fichier soit envoyé. Veuillez le choisir à nouveau.",
 };

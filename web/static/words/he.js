@@ -47,6 +47,7 @@ export default {
   failed: "נכשל",
   cancelled: "בוטל",
   notSent: "לא נשלח",
+  interrupted: "הופסק",
   next: "הבא בתור",
 
   soFar: "{size} עד כה",
@@ -58,6 +59,9 @@ export default {
   nextAttemptNow: "הניסיון הבא עכשיו",
   justNow: "ממש עכשיו",
   doneIn: "יסתיים {when}",
+  againWhenBack: "מתחיל שוב כש־Ferry תענה",
+  againAt: "מתחיל שוב {when}",
+  againNow: "מתחיל שוב עכשיו",
   connecting: "בהתחברות",
   keying: "בהסכמה על מפתח",
   packet: "מנה {n} מתוך {all}",
@@ -73,6 +77,7 @@ export default {
   isWaiting: "{name} עדיין לא נמסר. Ferry תנסה שוב.",
   isCancelled: "{name} בוטל.",
   wasNotSent: "{name} לא נשלח.",
+  wasCut: "השליחה של {name} הופסקה. היא מתחילה שוב מעצמה.",
   areCancelled: { one: "קובץ אחד בוטל.", two: "שני קבצים בוטלו.", other: "{n} קבצים בוטלו." },
   areDelivered: { one: "קובץ אחד נמסר.", two: "שני קבצים נמסרו.", other: "{n} קבצים נמסרו." },
 
@@ -92,4 +97,7 @@ export default {
   odd: "התשובה הייתה {answer}.",
   differs: "מה שהגיע מ־{name} שונה מהקובץ שבמכשיר הזה: הוא השתנה בינתיים או נפגם בדרך. יש לשלוח אותו שוב.",
   folder: "אין בתיקייה הזאת קובץ שאפשר לקרוא. Ferry מעבירה קבצים.",
+  cut: "החיבור נותק בזמן שליחת הקובץ. השליחה מתחילה שוב מעצמה.",
+  unreadable: "לא ניתן עוד לקרוא את הקובץ: הוא שונה, הועבר או נמחק. נא לבחור אותו שוב.",
+  left: "הדף נסגר לפני שהקובץ נשלח. נא לבחור אותו שוב.",
 };

@@ -47,6 +47,7 @@ export default {
   failed: "失敗",
   cancelled: "キャンセル済み",
   notSent: "未送信",
+  interrupted: "中断",
   next: "次に送信",
 
   soFar: "現在 {size}",
@@ -58,6 +59,9 @@ export default {
   nextAttemptNow: "まもなく次の試行",
   justNow: "たった今",
   doneIn: "{when}に完了",
+  againWhenBack: "Ferry が応答すると再開",
+  againAt: "{when}に再開",
+  againNow: "まもなく再開",
   connecting: "接続中",
   keying: "鍵を取り決めています",
   packet: "パケット {n} / {all}",
@@ -73,6 +77,7 @@ export default {
   isWaiting: "{name} はまだ届いていません。Ferry が再び試みます。",
   isCancelled: "{name} をキャンセルしました。",
   wasNotSent: "{name} は送信されませんでした。",
+  wasCut: "{name} の送信が中断されました。自動的に送り直します。",
   areCancelled: { other: "{n} 件のファイルをキャンセルしました。" },
   areDelivered: { other: "{n} 件のファイルが届きました。" },
 
@@ -92,4 +97,7 @@ export default {
   odd: "応答は {answer} でした。",
   differs: "{name} の届いた内容が、この端末のファイルと異なります。送信中に変更されたか、途中で破損しました。もう一度送信してください。",
   folder: "このフォルダーには読み取れるファイルがありません。Ferry が運ぶのはファイルです。",
+  cut: "ファイルの送信中に接続が切れました。自動的に最初から送り直します。",
+  unreadable: "ファイルを読み取れなくなりました。変更、移動、または削除されています。もう一度選択してください。",
+  left: "ファイルの送信が終わる前にページを離れました。もう一度選択してください。",
 };

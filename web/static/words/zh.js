@@ -47,6 +47,7 @@ export default {
   failed: "失败",
   cancelled: "已取消",
   notSent: "未发送",
+  interrupted: "已中断",
   next: "下一个",
 
   soFar: "目前 {size}",
@@ -58,6 +59,9 @@ export default {
   nextAttemptNow: "即将再次尝试",
   justNow: "刚刚",
   doneIn: "{when}完成",
+  againWhenBack: "Ferry 有响应后重新开始",
+  againAt: "{when}重新开始",
+  againNow: "即将重新开始",
   connecting: "正在连接",
   keying: "正在协商密钥",
   packet: "第 {n} 个数据包，共 {all} 个",
@@ -73,6 +77,7 @@ export default {
   isWaiting: "{name} 尚未送达。Ferry 会再次尝试。",
   isCancelled: "{name} 已取消。",
   wasNotSent: "{name} 未发送。",
+  wasCut: "{name} 的发送已中断，会自动重新开始。",
   areCancelled: { other: "{n} 个文件已取消。" },
   areDelivered: { other: "{n} 个文件已送达。" },
 
@@ -92,4 +97,7 @@ export default {
   odd: "答复是 {answer}。",
   differs: "收到的 {name} 与此设备上的文件不同：文件在此期间被修改，或在途中损坏。请重新发送。",
   folder: "此文件夹中没有可读取的文件。Ferry 传送的是文件。",
+  cut: "发送文件时连接中断。发送会自动重新开始。",
+  unreadable: "无法再读取该文件：它已被更改、移动或删除。请重新选择。",
+  left: "文件尚未发送完就离开了页面。请重新选择。",
 };

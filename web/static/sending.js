@@ -1,0 +1,221 @@
+// Sends files to the gateway. One that is cut off while it is sent begins again
+// by itself, from its beginning, as soon as the gateway answers.
+
+import * as api from "./api.js";
+import { digest } from "./digest.js";
+import { text } from "./language.js";
+import { say } from "./say.js";
+import { changed, state } from "./state.js";
+import { adopt, hide, learn } from "./uploads.js";
+import { inWords } from "./words.js";
+
+/**
+ * @typedef {import("./state.js").Send} Send
+ */
+
+/** How many files are sent at once; a browser opens six connections. */
+const sendsAtOnce = 3;
+
+/** How often a file is begun before somebody has to say that it is tried again. */
+const attemptsAtMost = 12;
+
+/** Milliseconds until a file that was cut off begins again: the first time, and at most. */
+const pause = { first: 1000, most: 30_000 };
+
+/** Milliseconds in which the gateway notices that a sender was cut off, and forgets what it has. */
+const cutOff = 3000;
+
+/** Where the tab keeps the names of what it had not sent when it was left. */
+const unsentKey = "ferry-unsent";
+
+/** How many of them. */
+const unsentAtMost = 100;
+
+let sendsMade = 0;
+
+/**
+ * What is called when the list is to be looked at, when something moves, and to
+ * learn whether a failure means that the visitor is unknown.
+ */
+const on = { look: () => {}, moved: () => {}, isUnknown: (/** @type {unknown} */ _err) => false };
+
+/** @param {typeof on} given */
+export function begin(given) {
+  Object.assign(on, given);
+  for (const name of takeUnsent()) add({ file: new File([], name), name, problem: text("left") });
+}
+
+/** @param {import("./choice.js").Chosen[]} files */
+export function choose(files) {
+  for (const { file, name, empty } of files) add({ file, name, problem: empty ? text("folder") : "" });
+  sendNext();
+  changed();
+}
+
+/** @param {{file: File, name: string, problem: string}} what */
+function add({ file, name, problem }) {
+  const cause = problem === "" ? null : { text: problem, theirs: false };
+  state.sends.push({ key: `send-${++sendsMade}`, file, name, sent: 0, running: null, problem: cause, hopeless: cause !== null, attempts: 0, again: 0, id: "" });
+  if (cause) say(text("wasNotSent", { name }), cause);
+}
+
+/** Begins with what may begin: nothing while the gateway does not answer. */
+export function sendNext() {
+  if (state.signIn || state.trouble) return;
+  let free = sendsAtOnce - state.sends.filter((s) => s.running).length;
+  for (const send of state.sends) {
+    if (free === 0) return;
+    if (send.running || send.problem || send.again > Date.now()) continue;
+    free--;
+    run(send);
+  }
+}
+
+/** @param {Send} send */
+async function run(send) {
+  send.running = new AbortController();
+  send.attempts++;
+  send.again = 0;
+  on.moved();
+  try {
+    const upload = await api.send(send.file, send.name, send.running.signal, (sent) => {
+      send.sent = sent;
+      state.rates.note(send.key, sent, performance.now());
+      changed();
+    });
+    adopt(send, upload.id);
+    drop(send);
+    learn(upload);
+    compare(upload, send.file);
+  } catch (err) {
+    if (send.running.signal.aborted) return;
+    send.sent = 0;
+    if (on.isUnknown(err)) return; // it waits until the gateway knows the visitor
+    await fail(send, err);
+  } finally {
+    send.running = null;
+    state.rates.forget(send.key);
+    on.moved();
+    sendNext();
+    changed();
+  }
+}
+
+/**
+ * @param {Send} send
+ * @param {unknown} err
+ */
+async function fail(send, err) {
+  const passes = err instanceof api.Refusal && err.passes && send.attempts < attemptsAtMost;
+  if (passes && (await isReadable(send.file))) {
+    const wait = Math.min(pause.first * 2 ** (send.attempts - 1), pause.most);
+    letGo(send);
+    send.again = Date.now() + wait;
+    setTimeout(sendNext, wait + 1);
+    on.look();
+    say(text("wasCut", { name: send.name }));
+    return;
+  }
+  send.problem = passes ? { text: text("unreadable"), theirs: false } : inWords(err);
+  say(text("wasNotSent", { name: send.name }), send.problem);
+}
+
+/**
+ * Whether a file is still what was chosen.
+ * @param {File} file
+ */
+async function isReadable(file) {
+  try {
+    await file.slice(0, 1).arrayBuffer();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Parts a send from the upload that stood for it. Not for ever: it may have
+ * been complete already.
+ * @param {Send} send
+ */
+function letGo(send) {
+  if (send.id === "") return;
+  hide(send.id, cutOff);
+  state.rows.delete(send.id);
+  send.id = "";
+  setTimeout(on.look, cutOff + 1);
+}
+
+/**
+ * Compares what the gateway says it received with the file here. This comes
+ * after the sending, which it would slow down where both are fast, and nothing
+ * waits for it.
+ * @param {import("./api.js").Upload} upload
+ * @param {File} file
+ */
+async function compare({ id, name, sha256 }, file) {
+  const ours = await digest(file);
+  const result = ours === null ? "unread" : ours === sha256 ? "same" : "differs";
+  state.compared.set(id, result);
+  if (result === "differs") say(text("differs", { name }));
+  changed();
+}
+
+/** @param {Send} send */
+function drop(send) {
+  state.sends = state.sends.filter((s) => s !== send);
+}
+
+/** @param {Send} send */
+export function cancelSend(send) {
+  if (!send.problem) say(text("isCancelled", { name: send.name }));
+  send.running?.abort();
+  drop(send);
+  letGo(send);
+  changed();
+}
+
+/** Cancels what has not begun. */
+export function cancelWaiting() {
+  const begun = state.sends.filter((s) => s.running || s.problem);
+  say(text("areCancelled", { n: state.sends.length - begun.length }));
+  state.sends = begun;
+  changed();
+}
+
+/** Ends all that is sent, and forgets it. */
+export function endAll() {
+  for (const send of state.sends) send.running?.abort();
+  state.sends = [];
+}
+
+/** @param {Send} send */
+export function resend(send) {
+  Object.assign(send, { problem: null, sent: 0, attempts: 0, again: 0 });
+  sendNext();
+  changed();
+}
+
+/** Whether leaving the page would end what is sent. */
+export const isSending = () => state.sends.some((s) => !s.problem);
+
+/** Notes the names of what is not sent, for when the page is loaded again. */
+export function noteUnsent() {
+  const names = state.sends.filter((s) => !s.problem).slice(0, unsentAtMost).map((s) => s.name);
+  try {
+    if (names.length > 0) sessionStorage.setItem(unsentKey, JSON.stringify(names));
+  } catch {
+    // The browser stores nothing: nobody is reminded.
+  }
+}
+
+/** @returns {string[]} */
+function takeUnsent() {
+  try {
+    const names = JSON.parse(sessionStorage.getItem(unsentKey) ?? "[]");
+    sessionStorage.removeItem(unsentKey);
+    return names;
+  } catch {
+    return [];
+  }
+}
