@@ -16,15 +16,20 @@ var pagePictures = flag.String("page-pictures", "", "write pictures of more of t
 // TestPageSignIn uses a gateway that wants a token.
 func TestPageSignIn(t *testing.T) {
 	t.Parallel()
+	inBrowsers(t, pageSignIn)
+}
+
+func pageSignIn(t *testing.T, browser string) {
 	data := t.TempDir()
 	p := up(t, data)
 	token := makeToken(t, filepath.Join(data, "gateway"), "page", "upload")
 	waitClosed(t, p.http)
-	browse(t, "tokens", p, map[string]any{"token": token, "pictures": *pagePictures})
+	browseIn(t, browser, "tokens", p, map[string]any{"token": token, "pictures": *pagePictures}, nil)
 	wantStored(t, data, map[string][]byte{"early.txt": []byte("early\n")})
 }
 
-// TestPageFolders drops folders on the page, and pastes.
+// TestPageFolders drops folders on the page, and pastes, in Chromium: no driver
+// drops folders in Firefox.
 func TestPageFolders(t *testing.T) {
 	t.Parallel()
 	data, dir := t.TempDir(), t.TempDir()
@@ -51,11 +56,15 @@ func TestPageFolders(t *testing.T) {
 // TestPageThousands chooses a folder with more files than can be shown.
 func TestPageThousands(t *testing.T) {
 	t.Parallel()
+	inBrowsers(t, pageThousands)
+}
+
+func pageThousands(t *testing.T, browser string) {
 	dir := filepath.Join(t.TempDir(), "many")
 	for i := range 5000 {
 		write(t, filepath.Join(dir, fmt.Sprintf("%04d.txt", i)), []byte("small\n"))
 	}
-	browse(t, "thousands", up(t, t.TempDir()), map[string]any{"dir": dir, "pictures": *pagePictures})
+	browseIn(t, browser, "thousands", up(t, t.TempDir()), map[string]any{"dir": dir, "pictures": *pagePictures}, nil)
 }
 
 // waitClosed waits until a gateway lets nobody in without a token: one that runs

@@ -40,6 +40,10 @@ const markup = `<img src=x onerror=alert(1)><b>bold`
 // TestPage uses the page of a running Ferry in a browser.
 func TestPage(t *testing.T) {
 	t.Parallel()
+	inBrowsers(t, pageJourney)
+}
+
+func pageJourney(t *testing.T, browser string) {
 	data := t.TempDir()
 	p := up(t, data)
 
@@ -60,9 +64,9 @@ func TestPage(t *testing.T) {
 	takeName(t, p.http, func() string { return filepath.Join(storedFolder(t, filepath.Join(data, "server")), "taken.bin") })
 
 	sum := sha256.Sum256(chosen)
-	browse(t, "journey", p, map[string]any{
+	browseIn(t, browser, "journey", p, map[string]any{
 		"dir": dir, "long": long, "markup": markup, "sha256": hex.EncodeToString(sum[:]),
-	})
+	}, nil)
 	files[markup] = []byte("only a name")
 	files["taken.bin"] = []byte(taken)
 	wantStored(t, data, files)
@@ -104,12 +108,16 @@ func TestPageTooLarge(t *testing.T) {
 // TestPageKeyboard uses the page without a mouse.
 func TestPageKeyboard(t *testing.T) {
 	t.Parallel()
+	inBrowsers(t, pageKeyboard)
+}
+
+func pageKeyboard(t *testing.T, browser string) {
 	data, dir := t.TempDir(), t.TempDir()
 	files := map[string][]byte{"one.txt": []byte("one\n"), "two.txt": []byte("two\n")}
 	for name, content := range files {
 		write(t, filepath.Join(dir, name), content)
 	}
-	browse(t, "keyboard", up(t, data), map[string]any{"dir": dir})
+	browseIn(t, browser, "keyboard", up(t, data), map[string]any{"dir": dir}, nil)
 	wantStored(t, data, files)
 }
 
@@ -117,21 +125,29 @@ func TestPageKeyboard(t *testing.T) {
 // through.
 func TestPageTrouble(t *testing.T) {
 	t.Parallel()
+	inBrowsers(t, pageTrouble)
+}
+
+func pageTrouble(t *testing.T, browser string) {
 	data, dir := t.TempDir(), t.TempDir()
 	files := map[string][]byte{"before.txt": []byte("before\n"), "after.txt": []byte("after\n"), "damaged.txt": []byte("damaged\n")}
 	for name, content := range files {
 		write(t, filepath.Join(dir, name), content)
 	}
 	write(t, filepath.Join(dir, "cancelled.txt"), []byte("cancelled\n"))
-	browse(t, "troubled", up(t, data), map[string]any{"dir": dir})
+	browseIn(t, browser, "troubled", up(t, data), map[string]any{"dir": dir}, nil)
 	wantStored(t, data, files)
 }
 
 // TestPageMany sends and lists more files than the page takes at once.
 func TestPageMany(t *testing.T) {
 	t.Parallel()
+	inBrowsers(t, pageMany)
+}
+
+func pageMany(t *testing.T, browser string) {
 	data := t.TempDir()
-	browse(t, "many", up(t, data), nil)
+	browseIn(t, browser, "many", up(t, data), nil, nil)
 	files := map[string][]byte{}
 	for i := range 60 {
 		name := fmt.Sprintf("%02d.txt", i+1)
@@ -140,7 +156,8 @@ func TestPageMany(t *testing.T) {
 	wantStored(t, data, files)
 }
 
-// TestPageWithoutScripts uses the form alone.
+// TestPageWithoutScripts uses the form alone, in Chromium: the driver cannot
+// take Firefox's scripts away.
 func TestPageWithoutScripts(t *testing.T) {
 	t.Parallel()
 	data, dir := t.TempDir(), t.TempDir()
@@ -273,21 +290,35 @@ func TestPageTypes(t *testing.T) {
 	}
 }
 
-// browse runs a scenario of testdata/page.mjs on the page of p.
-func browse(t *testing.T, scenario string, p *process, more map[string]any) {
+// browsers are those that journeys are made in, by the commands that they are.
+var browsers = map[string]string{"chromium": "chromium", "firefox": "firefox-esr"}
+
+// inBrowsers runs a journey in each browser.
+func inBrowsers(t *testing.T, journey func(t *testing.T, browser string)) {
 	t.Helper()
-	browseActing(t, scenario, p, more, nil)
+	for browser := range browsers {
+		t.Run(browser, func(t *testing.T) {
+			t.Parallel()
+			journey(t, browser)
+		})
+	}
 }
 
-// browseActing is browse for a scenario that asks for something to be done
-// meanwhile, by its name.
-func browseActing(t *testing.T, scenario string, p *process, more map[string]any, actions map[string]func()) {
+// browse runs a scenario of testdata/page.mjs on the page of p in Chromium.
+func browse(t *testing.T, scenario string, p *process, more map[string]any) {
 	t.Helper()
-	chromium, err := exec.LookPath("chromium")
+	browseIn(t, "chromium", scenario, p, more, nil)
+}
+
+// browseIn is browse in a browser, for a scenario that may ask for something to
+// be done meanwhile, by its name.
+func browseIn(t *testing.T, browser, scenario string, p *process, more map[string]any, actions map[string]func()) {
+	t.Helper()
+	program, err := exec.LookPath(browsers[browser])
 	if err != nil {
 		t.Fatalf("%v; make deps installs it", err)
 	}
-	given := map[string]any{"base": p.http, "chromium": chromium, "fonts": fonts(t)}
+	given := map[string]any{"base": p.http, "browser": browser, "program": program, "fonts": fonts(t)}
 	maps.Copy(given, more)
 	parameters, err := json.Marshal(given)
 	if err != nil {

@@ -46,6 +46,7 @@ var needs = map[string]need{
 			{path: "openssl", debian: "openssl", why: "keys are compared with it"},
 			{path: "/usr/sbin/nginx", debian: "nginx-light", why: "the gateway is tested behind it", service: true},
 			{path: "chromium", debian: "chromium", why: "the page is tested in it"},
+			{path: "firefox-esr", debian: "firefox-esr", why: "the page is tested in it as well"},
 			{path: "node", debian: "nodejs", why: "an independent peer and the browser test are written for it"},
 			{path: "npm", debian: "npm", why: "the browser test and the API linter come from it"},
 		},

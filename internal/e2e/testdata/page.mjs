@@ -1,4 +1,4 @@
-// Uses Ferry's page in Chromium as people do. It is run as
+// Uses Ferry's page in a browser as people do. It is run as
 //
 //	node page.mjs SCENARIO JSON
 //
@@ -13,7 +13,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 
 const npm = createRequire(new URL("../../../tools/npm/package.json", import.meta.url));
-const { chromium } = npm("playwright-core");
+const { chromium, firefox } = npm("playwright-core");
 const axeSource = await readFile(npm.resolve("axe-core/axe.min.js"), "utf8");
 
 const scenarios = { journey, large, keyboard, states, troubled, many, scriptless, languages, pseudo, tokens, folders, thousands, tabs, restart, docs };
@@ -27,10 +27,13 @@ const patience = 15_000;
 const commonPolicies = ["default-src 'none'", "script-src 'self'", "style-src 'self'", "base-uri 'none'", "frame-ancestors 'none'"];
 const ownPolicies = [...commonPolicies, "require-trusted-types-for 'script'", "trusted-types ferry"];
 
-const browser = await chromium.launch({
-  executablePath: given.chromium,
+const inFirefox = given.browser === "firefox";
+const browser = await (inFirefox ? firefox : chromium).launch({
+  ...(inFirefox
+    ? { channel: "moz-firefox" } // Debian's, by WebDriver BiDi
+    : { args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"] }),
+  executablePath: given.program,
   env: { ...process.env, FONTCONFIG_FILE: given.fonts },
-  args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"],
 });
 try {
   await scenarios[name]();
@@ -213,8 +216,8 @@ async function journey() {
   // No string becomes markup or a script, whoever's mistake it is.
   const other = await page.context().newPage();
   await other.goto(given.base);
-  await assert.rejects(other.evaluate(() => { document.body.innerHTML = "<b>bold</b>"; }), /TrustedHTML/);
-  await assert.rejects(other.evaluate(() => new Worker("app.js")), /TrustedScriptURL/);
+  await assert.rejects(other.evaluate(() => { document.body.innerHTML = "<b>bold</b>"; }), /TrustedHTML|blocked by CSP/);
+  await assert.rejects(other.evaluate(() => new Worker("app.js")), /TrustedScriptURL|blocked by CSP/);
   await close();
 }
 
@@ -234,12 +237,16 @@ async function keyboard() {
   const { page, close } = await open();
   await page.locator("#curl").getByText(given.base).waitFor(); // the scripts have begun
   page.on("filechooser", () => {}); // else choosers are caught from time to time only, and one may slip through
-  await tabTo(page, "Choose files", 1);
   for (const [file, key] of [["one.txt", "Enter"], ["two.txt", "Space"]]) {
+    await tabTo(page, "Choose files", 1);
     const [chooser] = await Promise.all([page.waitForEvent("filechooser"), page.keyboard.press(key)]);
     await chooser.setFiles(join(given.dir, file));
     await stands(page, file, "Delivered");
     assert.equal(await focused(page), "Choose files", "focus stays when rows come");
+    if (file === "two.txt") break;
+    // The driver leaves Firefox's chooser open, and there is no second one.
+    await page.reload();
+    await page.locator("#curl").getByText(given.base).waitFor();
   }
 
   await tabTo(page, "Details of two.txt", 4);
@@ -598,8 +605,10 @@ async function tokens() {
   assert.match(await page.locator("#curl").innerText(), /^curl -H "Authorization: Bearer TOKEN" -F/);
   await accessible(page);
 
-  const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("link", { name: "Receipt of early.txt" }).click()]);
-  assert.ok((await readFile(await download.path())).length > 0);
+  if (!inFirefox) { // whose driver tells of no downloads
+    const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("link", { name: "Receipt of early.txt" }).click()]);
+    assert.ok((await readFile(await download.path())).length > 0);
+  }
 
   // The tab keeps the token, and no other has it.
   await page.reload();
