@@ -1,6 +1,12 @@
 package e2e_test
 
 import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"mime/multipart"
+	"net/http"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -41,4 +47,78 @@ func pageRestart(t *testing.T, browser string) {
 		"start": func() { p = start(t, again...) },
 	})
 	wantStored(t, data, files)
+}
+
+// TestPageHistory looks through ten thousand uploads.
+func TestPageHistory(t *testing.T) {
+	t.Parallel()
+	srv := startV4(t, t.TempDir())
+	between := newRelay(t, srv.v4)
+	gw := srv.startGatewayV4(t.TempDir(), between.address(), "studio").process
+	between.cut.Store(true) // nothing is delivered
+	between.drop()
+	const many, each = 10_000, 100
+	for first := 0; first < many; first += each {
+		cancelAll(t, gw.http, postForm(t, gw.http, first, each))
+	}
+	browse(t, "history", gw, map[string]any{"many": many, "pictures": *pagePictures})
+}
+
+// postForm sends small files in one form, and returns their ids.
+func postForm(t *testing.T, base string, first, files int) (ids []string) {
+	t.Helper()
+	var body bytes.Buffer
+	form := multipart.NewWriter(&body)
+	for i := range files {
+		part, err := form.CreateFormFile("file", fmt.Sprintf("%05d.txt", first+i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintln(part, first+i)
+	}
+	if err := form.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var answer struct {
+		Uploads []upload `json:"uploads"`
+	}
+	postJSON(t, base+"/uploads", form.FormDataContentType(), &body, &answer)
+	for _, u := range answer.Uploads {
+		ids = append(ids, u.ID)
+	}
+	if len(ids) != files {
+		t.Fatalf("%d of %d files were taken", len(ids), files)
+	}
+	return ids
+}
+
+func cancelAll(t *testing.T, base string, ids []string) {
+	t.Helper()
+	order, err := json.Marshal(map[string]any{"action": "cancel", "ids": ids})
+	if err != nil {
+		t.Fatal(err)
+	}
+	postJSON(t, base+"/uploads/bulk", "application/json", bytes.NewReader(order), &struct{}{})
+}
+
+// postJSON reads the JSON that a POST is answered with.
+func postJSON(t *testing.T, url, mediaType string, body io.Reader, answer any) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", mediaType)
+	req.Header.Set("Accept", "application/json")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	if res.StatusCode >= http.StatusMultipleChoices {
+		t.Fatalf("POST %s: %s", url, res.Status)
+	}
+	if err := json.NewDecoder(res.Body).Decode(answer); err != nil {
+		t.Fatal(err)
+	}
 }

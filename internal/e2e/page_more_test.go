@@ -56,15 +56,11 @@ func TestPageFolders(t *testing.T) {
 // TestPageThousands chooses a folder with more files than can be shown.
 func TestPageThousands(t *testing.T) {
 	t.Parallel()
-	inBrowsers(t, pageThousands)
-}
-
-func pageThousands(t *testing.T, browser string) {
 	dir := filepath.Join(t.TempDir(), "many")
 	for i := range 5000 {
 		write(t, filepath.Join(dir, fmt.Sprintf("%04d.txt", i)), []byte("small\n"))
 	}
-	browseIn(t, browser, "thousands", up(t, t.TempDir()), map[string]any{"dir": dir, "pictures": *pagePictures}, nil)
+	browse(t, "thousands", up(t, t.TempDir()), map[string]any{"dir": dir, "pictures": *pagePictures})
 }
 
 // waitClosed waits until a gateway lets nobody in without a token: one that runs

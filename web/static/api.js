@@ -60,12 +60,15 @@ export class Refusal extends Error {
 }
 
 /**
- * Where a list begins: with what is older than the upload before, or with the
- * newest.
+ * Where a list begins: with what is older than the upload before, or with its
+ * first.
+ * @param {import("./state.js").Filter} filter
  * @param {string} [before]
  */
-export function listAddress(before) {
+export function listAddress(filter, before) {
   const url = new URL(uploads);
+  for (const state of filter.states.split(" ").filter(Boolean)) url.searchParams.append("state", state);
+  for (const key of /** @type {const} */ (["name", "label", "since"])) if (filter[key] !== "") url.searchParams.set(key, filter[key]);
   if (before) url.searchParams.set("before", before);
   return url.href;
 }
@@ -142,13 +145,28 @@ export async function remove(id) {
 }
 
 /**
- * Has a delivery tried again at once.
+ * Has a delivery tried again at once, or kept back, or let go.
  * @param {string} id
+ * @param {"retry" | "hold" | "release"} action
  * @returns {Promise<Upload>}
  */
-export async function retry(id) {
-  const answer = await ask("POST", one(id, "/retry"));
+export async function control(id, action) {
+  const answer = await ask("POST", one(id, `/${action}`));
   return answer.json();
+}
+
+/** How many uploads retryAll takes. */
+export const retriesAtMost = 1000;
+
+/**
+ * Has deliveries tried again at once.
+ * @param {string[]} ids
+ * @returns {Promise<Upload[]>} what they are now, those that could be
+ */
+export async function retryAll(ids) {
+  const answer = await ask("POST", one("bulk"), JSON.stringify({ action: "retry", ids }));
+  const { results } = await answer.json();
+  return results.map((/** @type {{upload: Upload | null}} */ r) => r.upload).filter((/** @type {Upload | null} */ u) => u !== null);
 }
 
 /**
@@ -172,13 +190,15 @@ export const receipt = (upload) => (upload.receipt === null ? "" : one(upload.id
  * rejects with an AbortError.
  * @param {File} file
  * @param {string} name
+ * @param {string[]} labels
  * @param {AbortSignal} signal
  * @param {(sent: number) => void} onProgress
  * @returns {Promise<Upload>}
  */
-export async function send(file, name, signal, onProgress) {
+export async function send(file, name, labels, signal, onProgress) {
   const url = new URL(uploads);
   url.searchParams.set("name", name);
+  for (const label of labels) url.searchParams.append("label", label);
   // fetch does not tell how far the body of a request is.
   const request = new XMLHttpRequest();
   const token = session.current();
@@ -210,12 +230,13 @@ function one(id, more = "") {
 /**
  * @param {string} method
  * @param {URL} url
+ * @param {string} [body] JSON
  */
-async function ask(method, url) {
+async function ask(method, url, body) {
   const token = session.current();
   let answer;
   try {
-    answer = await fetch(url, { method, cache: "no-store", headers: headers(token), signal: AbortSignal.timeout(patience) });
+    answer = await fetch(url, { method, body, cache: "no-store", headers: { ...headers(token), ...(body ? { "Content-Type": "application/json" } : {}) }, signal: AbortSignal.timeout(patience) });
   } catch {
     throw new Refusal("silent");
   }
@@ -239,7 +260,7 @@ function headers(token) {
  * @param {string} token
  */
 function refusal(status, statusText, body, token) {
-  let problem = { title: "", detail: "" };
+  let problem = { title: "", detail: "", request_id: "" };
   try {
     problem = { ...problem, ...JSON.parse(body) };
   } catch {
@@ -247,5 +268,7 @@ function refusal(status, statusText, body, token) {
   }
   const parts = [problem.title, problem.detail].filter((part) => typeof part === "string" && part !== "");
   if (parts.length === 0) return new Refusal("odd", status, `${status} ${statusText}`.trim(), token);
+  // With it, the gateway's operator finds the request in the log.
+  if (problem.request_id) parts.push(`Request ${problem.request_id}`);
   return new Refusal("told", status, parts.map((part) => (/[.!?]$/.test(part) ? part : `${part}.`)).join(" "), token);
 }

@@ -21,7 +21,7 @@ const pageAtMost = 500;
 const pace = { moving: 400, waiting: 1000, resting: 4000, troubled: 2000 };
 
 const { choose, cancelSend, cancelWaiting, resend } = sending;
-const view = new View({ choose, cancelSend, cancelWaiting, resend, remove, retry, saveReceipt, showMore, signIn, signOut });
+const view = new View({ choose, cancelSend, cancelWaiting, resend, remove, control, retryFailed, saveReceipt, showMore, filterBy, signIn, signOut });
 const live = new Live(look, happened);
 
 // What is asked of the gateway.
@@ -39,9 +39,29 @@ async function remove(id) {
   });
 }
 
-/** @param {string} id */
-async function retry(id) {
-  await act(id, async () => uploads.learn(await api.retry(id)));
+/**
+ * @param {string} id
+ * @param {"retry" | "hold" | "release"} action
+ */
+async function control(id, action) {
+  await act(id, async () => uploads.learn(await api.control(id, action)));
+}
+
+/**
+ * Tries again all that failed and is known here.
+ * @param {string[]} labels of what is sent again
+ */
+async function retryFailed(labels) {
+  sending.resend(state.sends.filter((s) => s.problem && !s.hopeless), labels);
+  const ids = state.uploads.filter((u) => u.state === "failed").map((u) => u.id);
+  try {
+    for (let i = 0; i < ids.length; i += api.retriesAtMost) {
+      for (const upload of await api.retryAll(ids.slice(i, i + api.retriesAtMost))) uploads.learn(upload);
+    }
+  } catch (err) {
+    if (!isUnknown(err)) notice(err);
+  }
+  look();
 }
 
 /**
@@ -80,6 +100,13 @@ async function showMore() {
   } catch (err) {
     if (!isUnknown(err)) notice(err);
   }
+  changed();
+}
+
+/** @param {Readonly<import("./state.js").Filter>} filter */
+function filterBy(filter) {
+  uploads.filterBy(filter);
+  look();
   changed();
 }
 
@@ -168,16 +195,17 @@ const isOut = () => state.signIn === "wanted" || state.signIn === "refused";
 async function refresh() {
   const asked = performance.now();
   const token = session.current();
+  const { filter } = state;
   /** @type {Map<string, Upload>} */
   const seen = new Map();
   const wanted = Math.max(page, state.uploads.length);
-  let from = api.listAddress();
+  let from = api.listAddress(filter);
   try {
     do {
       const answer = await api.list(from, Math.min(wanted - seen.size, pageAtMost));
       for (const upload of answer.uploads) seen.set(upload.id, upload);
       from = answer.next;
-      if (token !== session.current()) return; // it is of another visitor
+      if (token !== session.current() || filter !== state.filter) return; // it is another list
     } while (from !== "" && seen.size < wanted);
   } catch (err) {
     if (!isUnknown(err)) notice(err);
@@ -205,6 +233,16 @@ function interval() {
   return rest + state.uploads.length; // long lists take long
 }
 
+let soon = 0;
+
+/** Looks at the list before long, however often it is called. */
+function lookSoon() {
+  soon ||= setTimeout(() => {
+    soon = 0;
+    look();
+  }, pace.waiting);
+}
+
 /** @param {import("./api.js").Happening[]} happenings */
 function happened(happenings) {
   /** @type {Map<string, Upload>} */
@@ -215,6 +253,7 @@ function happened(happenings) {
     else if ("id" in happening) gone.push(happening.id);
   }
   if (told.size > 0) uploads.hear([...told.values()]);
+  if (told.size > 0 && uploads.isFiltered()) lookSoon();
   if (gone.length > 0) uploads.forget(gone);
 }
 

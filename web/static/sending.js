@@ -42,20 +42,23 @@ const on = { look: () => {}, moved: () => {}, isUnknown: (/** @type {unknown} */
 /** @param {typeof on} given */
 export function begin(given) {
   Object.assign(on, given);
-  for (const name of takeUnsent()) add({ file: new File([], name), name, problem: text("left") });
+  for (const name of takeUnsent()) add({ file: new File([], name), name, labels: [], problem: text("left") });
 }
 
-/** @param {import("./choice.js").Chosen[]} files */
-export function choose(files) {
-  for (const { file, name, empty } of files) add({ file, name, problem: empty ? text("folder") : "" });
+/**
+ * @param {import("./choice.js").Chosen[]} files
+ * @param {string[]} labels
+ */
+export function choose(files, labels) {
+  for (const { file, name, empty } of files) add({ file, name, labels, problem: empty ? text("folder") : "" });
   sendNext();
   changed();
 }
 
-/** @param {{file: File, name: string, problem: string}} what */
-function add({ file, name, problem }) {
+/** @param {{file: File, name: string, labels: string[], problem: string}} what */
+function add({ file, name, labels, problem }) {
   const cause = problem === "" ? null : { text: problem, theirs: false };
-  state.sends.push({ key: `send-${++sendsMade}`, file, name, sent: 0, running: null, problem: cause, hopeless: cause !== null, attempts: 0, again: 0, id: "" });
+  state.sends.push({ key: `send-${++sendsMade}`, file, name, labels, sent: 0, running: null, problem: cause, hopeless: cause !== null, attempts: 0, again: 0, id: "" });
   if (cause) say(text("wasNotSent", { name }), cause);
 }
 
@@ -78,7 +81,7 @@ async function run(send) {
   send.again = 0;
   on.moved();
   try {
-    const upload = await api.send(send.file, send.name, send.running.signal, (sent) => {
+    const upload = await api.send(send.file, send.name, send.labels, send.running.signal, (sent) => {
       send.sent = sent;
       state.rates.note(send.key, sent, performance.now());
       changed();
@@ -189,9 +192,12 @@ export function endAll() {
   state.sends = [];
 }
 
-/** @param {Send} send */
-export function resend(send) {
-  Object.assign(send, { problem: null, sent: 0, attempts: 0, again: 0 });
+/**
+ * @param {Send[]} sends
+ * @param {string[]} labels
+ */
+export function resend(sends, labels) {
+  for (const send of sends) Object.assign(send, { labels, problem: null, sent: 0, attempts: 0, again: 0 });
   sendNext();
   changed();
 }

@@ -10,6 +10,7 @@ import * as session from "./session.js";
  * @property {string} key of its row
  * @property {File} file
  * @property {string} name that it is sent under
+ * @property {string[]} labels as key=value
  * @property {number} sent bytes
  * @property {AbortController | null} running null while it waits for its turn, or has failed
  * @property {Cause | null} problem why it was not taken
@@ -25,6 +26,18 @@ import * as session from "./session.js";
  * @typedef {import("./words.js").Comparison} Comparison
  */
 
+/**
+ * Which uploads are shown; "" where any are.
+ * @typedef {object} Filter
+ * @property {string} states one or several
+ * @property {string} name that theirs begin with
+ * @property {string} label as key=value
+ * @property {string} since a time
+ */
+
+/** @type {Readonly<Filter>} */
+export const noFilter = { states: "", name: "", label: "", since: "" };
+
 /** How many uploads are asked for at first. */
 export const page = 50;
 
@@ -35,8 +48,12 @@ export const state = {
   signedIn: false,
   /** @type {Send[]} in the order in which they were chosen */
   sends: [],
-  /** @type {Upload[]} newest first */
+  /** @type {Readonly<Filter>} replaced when it changes */
+  filter: noFilter,
+  /** @type {Upload[]} newest first; by their names if the filter has one */
   uploads: [],
+  /** Bytes that were delivered since nothing was on the way. */
+  done: 0,
   /** The address of the uploads that follow them, or "". */
   next: "",
   /** Whether the list has ever come. */

@@ -2,7 +2,8 @@
 
 import { listAddress } from "./api.js";
 import { tell } from "./say.js";
-import { changed, state } from "./state.js";
+import { changed, noFilter, state } from "./state.js";
+import { isMoving } from "./words.js";
 
 /**
  * @typedef {import("./api.js").Upload} Upload
@@ -54,16 +55,19 @@ export function learn(upload) {
   if (!known || !isNewer(known, upload)) hear([upload]);
 }
 
+/** Whether the list is not of all uploads. */
+export const isFiltered = () => state.filter !== noFilter;
+
 /**
  * Takes in what events say, the latest last. What is further down the list than
- * what is shown stays there.
+ * what is shown stays there; what a filter lets through only the list says.
  * @param {Upload[]} uploads
  */
 export function hear(uploads) {
   const known = new Map(state.uploads.map((u) => [u.id, u]));
   const oldest = state.next === "" ? "" : (state.uploads.at(-1)?.id ?? "");
   for (const upload of uploads) {
-    if (!known.has(upload.id) && upload.id < oldest) continue;
+    if (!known.has(upload.id) && (isFiltered() || upload.id < oldest)) continue;
     known.set(upload.id, upload);
     learned.delete(upload.id); // so that the latest are the last
     learned.set(upload.id, { upload, at: performance.now() });
@@ -75,7 +79,7 @@ export function hear(uploads) {
   merge([...known.values()]);
   if (state.uploads.length <= most) return;
   state.uploads.length = most;
-  state.next = listAddress(state.uploads[most - 1].id);
+  state.next = listAddress(state.filter, state.uploads[most - 1].id);
 }
 
 /** @param {string[]} ids */
@@ -94,11 +98,24 @@ export function hide(id, duration) {
   merge(state.uploads);
 }
 
+/**
+ * Begins another list.
+ * @param {Readonly<import("./state.js").Filter>} filter
+ */
+export function filterBy(filter) {
+  state.filter = filter;
+  state.uploads = [];
+  state.next = "";
+  state.loaded = false;
+  learned.clear();
+}
+
 /** Nothing of what one visitor sees is left for the next one. */
 export function forgetAll() {
   state.uploads = [];
   state.next = "";
   state.loaded = false;
+  state.done = 0;
   for (const known of [state.notes, state.compared, state.rows, learned, hidden]) known.clear();
 }
 
@@ -122,6 +139,12 @@ export function adopt(send, id) {
  */
 const isNewer = (a, b) => Date.parse(a.updated_at) > Date.parse(b.updated_at);
 
+/** @type {(a: Upload, b: Upload) => number} */
+const byTime = (a, b) => (a.id < b.id ? 1 : -1);
+
+/** @type {(a: Upload, b: Upload) => number} */
+const byName = (a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : byTime(a, b));
+
 /**
  * @param {Upload[]} uploads
  * @param {boolean} [old] whether those that were not known are no news
@@ -130,7 +153,7 @@ function merge(uploads, old = false) {
   const before = new Map(state.uploads.map((u) => [u.id, u]));
   const newest = state.uploads[0]?.id ?? "";
   const now = performance.now();
-  state.uploads = uploads.filter((u) => !(now < (hidden.get(u.id) ?? 0))).sort((a, b) => (a.id < b.id ? 1 : -1));
+  state.uploads = uploads.filter((u) => !(now < (hidden.get(u.id) ?? 0))).sort(state.filter.name === "" ? byTime : byName);
   const news = [];
   for (const upload of state.uploads) {
     if (upload.phase === "sending") state.rates.note(upload.id, upload.progress.bytes, now);
@@ -138,9 +161,11 @@ function merge(uploads, old = false) {
     const was = before.get(upload.id);
     if (was?.state === upload.state) continue;
     state.notes.delete(upload.id);
+    if (was && upload.state === "delivered") state.done += upload.size ?? 0;
     // What was there before the page was opened is no news.
     if (state.loaded && (was || (!old && upload.id > newest))) news.push(upload);
   }
+  if (!state.uploads.some(isMoving) && state.sends.every((s) => s.problem)) state.done = 0;
   tell(news);
   // Oldest first: this is the order in which they were sent.
   for (const upload of state.uploads.toReversed()) {

@@ -7,7 +7,8 @@ import { address, receipt } from "./api.js";
 import { chosen, dropped } from "./choice.js";
 import { say, setCause } from "./say.js";
 import * as session from "./session.js";
-import { exact, isolate, text, translateDocument } from "./language.js";
+import { exact, isolate, size, text, translateDocument } from "./language.js";
+import { noFilter } from "./state.js";
 import * as words from "./words.js";
 
 /**
@@ -20,14 +21,16 @@ import * as words from "./words.js";
 
 /**
  * @typedef {object} Actions
- * @property {(files: import("./choice.js").Chosen[]) => void} choose
+ * @property {(files: import("./choice.js").Chosen[], labels: string[]) => void} choose
  * @property {(send: Send) => void} cancelSend
  * @property {() => void} cancelWaiting
- * @property {(send: Send) => void} resend
+ * @property {(sends: Send[], labels: string[]) => void} resend
  * @property {(id: string) => void} remove
- * @property {(id: string) => void} retry
+ * @property {(id: string, action: "retry" | "hold" | "release") => void} control
+ * @property {(labels: string[]) => void} retryFailed
  * @property {(upload: Upload) => void} saveReceipt
  * @property {() => void} showMore
+ * @property {(filter: Readonly<import("./state.js").Filter>) => void} filterBy
  * @property {(token: string) => void} signIn
  * @property {() => void} signOut
  */
@@ -51,6 +54,8 @@ import * as words from "./words.js";
  * @property {() => void} remove
  * @property {"retry" | "retryNow" | null} retryVerb null if that is not possible
  * @property {() => void} retry
+ * @property {"hold" | "release" | null} holdVerb null if that is not possible
+ * @property {() => void} hold
  */
 
 /**
@@ -86,6 +91,20 @@ function find(parent, selector, type) {
 const element = (selector) => find(document, selector, HTMLElement);
 
 /**
+ * Shows a line or not; the focus does not vanish with it.
+ * @param {string} selector
+ * @param {boolean} shown
+ */
+function show(selector, shown) {
+  const line = element(selector);
+  if (!shown && line.contains(document.activeElement)) element("#uploads-title").focus();
+  line.hidden = !shown;
+}
+
+/** The labels that files get, as they are written. */
+const labels = () => find(document, "#labels", HTMLInputElement).value.split(/[\s,]+/).filter(Boolean);
+
+/**
  * Sets text only where it differs: a selection in it survives.
  * @param {Element} node
  * @param {string} text
@@ -97,7 +116,7 @@ function setText(node, text) {
 /**
  * Says in one word what the node is, and of which file for those who hear it alone.
  * @param {HTMLElement} node
- * @param {"receipt" | "details" | "cancel" | "remove" | "retry" | "retryNow"} key
+ * @param {"receipt" | "details" | "cancel" | "remove" | "retry" | "retryNow" | "hold" | "release"} key
  * @param {string} name
  */
 function setVerb(node, key, name) {
@@ -175,6 +194,7 @@ class Content {
     this.summary = find(copy, "summary", HTMLElement);
     this.list = find(copy, "dl", HTMLDListElement);
     this.retry = find(copy, ".retry", HTMLButtonElement);
+    this.hold = find(copy, ".hold", HTMLButtonElement);
     this.remove = find(copy, ".remove", HTMLButtonElement);
     /** @type {Item | undefined} */
     this.item = undefined;
@@ -185,6 +205,7 @@ class Content {
       this.item?.saveReceipt();
     });
     this.retry.addEventListener("click", () => this.item?.retry());
+    this.hold.addEventListener("click", () => this.item?.hold());
     this.remove.addEventListener("click", () => this.item?.remove());
     this.details.addEventListener("toggle", () => this.#renderDetails());
   }
@@ -209,21 +230,35 @@ class Content {
     setVerb(this.summary, "details", item.name);
     this.#renderDetails();
     setVerb(this.remove, item.removeVerb, item.name);
-    if (item.retryVerb) setVerb(this.retry, item.retryVerb, item.name);
-    else if (document.activeElement === this.retry) this.remove.focus();
-    this.retry.hidden = item.retryVerb === null;
+    this.#renderChoice(this.retry, item.retryVerb, item.name);
+    this.#renderChoice(this.hold, item.holdVerb, item.name);
+  }
+
+  /**
+   * @param {HTMLButtonElement} button
+   * @param {"retry" | "retryNow" | "hold" | "release" | null} verb
+   * @param {string} name
+   */
+  #renderChoice(button, verb, name) {
+    if (verb) setVerb(button, verb, name);
+    else if (document.activeElement === button) this.remove.focus();
+    button.hidden = verb === null;
   }
 
   #renderDetails() {
     if (!this.details.open || !this.item) return;
     const lines = this.item.details;
     while (this.list.children.length > lines.length) this.list.lastElementChild?.remove();
-    for (const [i, { term, value, words }] of lines.entries()) {
+    for (const [i, { term, value, words, copied }] of lines.entries()) {
       const line = this.list.children[i] ?? this.list.appendChild(newLine());
       setText(find(line, "dt", HTMLElement), term);
       const shown = find(line, "bdi", HTMLElement);
       setText(shown, value);
       shown.translate = words;
+      const button = find(line, "button", HTMLButtonElement);
+      button.hidden = !copied || !navigator.clipboard;
+      setText(button, text("copy"));
+      setName(button, text("copyOf", { what: term }));
     }
   }
 }
@@ -231,8 +266,30 @@ class Content {
 function newLine() {
   const line = document.createElement("div");
   line.append(document.createElement("dt"), document.createElement("dd"));
-  line.lastElementChild?.append(document.createElement("bdi"));
+  const shown = document.createElement("bdi");
+  const button = document.createElement("button");
+  button.type = "button";
+  button.addEventListener("click", () => void copy(shown.textContent ?? "", shown));
+  line.lastElementChild?.append(shown, button);
   return line;
+}
+
+/**
+ * Copies text, or has it selected where the browser does not let it be copied.
+ * @param {string} what
+ * @param {HTMLElement} shown where it is
+ * @returns {Promise<boolean>} whether it was copied
+ */
+async function copy(what, shown) {
+  try {
+    await navigator.clipboard.writeText(what);
+    say(text("isCopied"));
+    return true;
+  } catch {
+    say(text("copyRefused"));
+    getSelection()?.selectAllChildren(shown);
+    return false;
+  }
 }
 
 /**
@@ -271,6 +328,9 @@ export class View {
     element("#drop-hint").hidden = false;
     element("#more").addEventListener("click", actions.showMore);
     element("#cancel-waiting").addEventListener("click", actions.cancelWaiting);
+    element("#retry-failed").addEventListener("click", () => actions.retryFailed(labels()));
+    element("#labels-line").hidden = false;
+    this.#listenForFilter();
     this.#listenForFiles();
     this.#listenForCopy();
     this.#listenForSignIn();
@@ -298,7 +358,7 @@ export class View {
     const shown = new Set([...waiting.filter((s) => s.again > 0), ...waiting.slice(0, nextAtMost)]);
     const others = waiting.length - shown.size;
     setText(element("#others"), text("others", { n: others }));
-    this.#renderOthers(others > 0);
+    show("#others-line", others > 0);
     const ofSend = (/** @type {Send} */ s) => ({ key: s.key, name: s.name, make: () => this.#sendItem(s, state, now) });
     const items = [
       // The newest on top, as below.
@@ -314,7 +374,13 @@ export class View {
     setText(element("#summary"), words.summary(state.sends, state.uploads));
     setCause(element("#trouble"), state.trouble);
     element("#trouble").hidden = state.trouble === null;
-    element("#empty").hidden = items.length > 0 || !state.loaded;
+    this.#renderTotal(words.total(state.sends, state.uploads, state.done));
+    const failed = state.uploads.filter((u) => u.state === "failed").length + state.sends.filter((s) => s.problem && !s.hopeless).length;
+    show("#failed-line", failed > 1);
+    const filtered = state.filter !== noFilter;
+    element("#filters").hidden = !filtered && state.uploads.length === 0;
+    element("#empty").hidden = filtered || items.length > 0 || !state.loaded;
+    element("#no-match").hidden = !filtered || items.length > 0 || !state.loaded;
     element("#more-line").hidden = state.next === "";
   }
 
@@ -412,7 +478,9 @@ export class View {
       removeVerb: problem ? "remove" : "cancel",
       remove: () => this.#actions.cancelSend(send),
       retryVerb: problem && !send.hopeless ? "retry" : null,
-      retry: () => this.#actions.resend(send),
+      retry: () => this.#actions.resend([send], labels()),
+      holdVerb: null,
+      hold: () => {},
     };
   }
 
@@ -428,6 +496,7 @@ export class View {
     const received = upload.state === "receiving";
     const comparison = state.compared.get(upload.id);
     const difference = words.difference(upload, comparison);
+    const holdVerb = upload.held ? "release" : upload.state === "waiting" || upload.state === "queued" ? "hold" : null;
     return {
       key: state.rows.get(upload.id) ?? upload.id,
       name: upload.name,
@@ -443,8 +512,10 @@ export class View {
       details: received ? [] : words.details(upload, comparison),
       removeVerb: moving ? "cancel" : "remove",
       remove: () => this.#actions.remove(upload.id),
-      retryVerb: upload.state === "waiting" ? "retryNow" : upload.state === "failed" || upload.state === "cancelled" ? "retry" : null,
-      retry: () => this.#actions.retry(upload.id),
+      retryVerb: upload.held ? null : upload.state === "waiting" ? "retryNow" : upload.state === "failed" || upload.state === "cancelled" ? "retry" : null,
+      retry: () => this.#actions.control(upload.id, "retry"),
+      holdVerb,
+      hold: () => holdVerb && this.#actions.control(upload.id, holdVerb),
     };
   }
 
@@ -459,7 +530,7 @@ export class View {
       const files = event.clipboardData?.files ?? [];
       if (files.length === 0) return;
       event.preventDefault();
-      this.#actions.choose(chosen(files));
+      this.#actions.choose(chosen(files), labels());
     });
     const hover = (/** @type {boolean} */ on) => document.body.classList.toggle("hover", on);
     window.addEventListener("dragover", (event) => {
@@ -475,14 +546,14 @@ export class View {
       hover(false);
       if (!event.dataTransfer?.types.includes("Files")) return;
       event.preventDefault();
-      void dropped(event.dataTransfer, this.#actions.choose);
+      void dropped(event.dataTransfer, (files) => this.#actions.choose(files, labels()));
     });
   }
 
   /** @param {HTMLInputElement} input */
   #listenForChoice(input) {
     input.addEventListener("change", () => {
-      this.#actions.choose(chosen(input.files ?? []));
+      this.#actions.choose(chosen(input.files ?? []), labels());
       input.value = ""; // the same file may be chosen again
     });
     input.addEventListener("keydown", (event) => {
@@ -493,11 +564,37 @@ export class View {
     });
   }
 
-  /** @param {boolean} some whether there are others */
-  #renderOthers(some) {
-    const line = element("#others-line");
-    if (!some && line.contains(document.activeElement)) element("#uploads-title").focus();
-    line.hidden = !some;
+  /** @param {{there: number, all: number} | null} total */
+  #renderTotal(total) {
+    element("#total-line").hidden = total === null;
+    if (total === null) return;
+    const bar = find(document, "#total", HTMLProgressElement);
+    setBar(bar, [total.there, total.all], text("total"));
+    setText(element("#total-text"), text("sizeOf", { size: size(total.there), total: size(total.all) }));
+  }
+
+  #listenForFilter() {
+    const form = find(document, "#filter", HTMLFormElement);
+    const value = (/** @type {string} */ id) => /** @type {HTMLInputElement} */ (element(id)).value;
+    let timer = 0;
+    const apply = () => {
+      const label = value("#by-label").trim();
+      const day = value("#by-time");
+      const filter = {
+        states: value("#by-state"),
+        name: value("#by-name"),
+        label: /^[^=]+=/.test(label) ? label : "", // it is being written
+        since: day === "" ? "" : new Date(`${day}T00:00`).toISOString(),
+      };
+      this.#actions.filterBy(Object.values(filter).every((v) => v === "") ? noFilter : filter);
+    };
+    const soon = () => {
+      clearTimeout(timer);
+      timer = setTimeout(apply, 300);
+    };
+    form.addEventListener("input", soon);
+    form.addEventListener("reset", soon);
+    form.addEventListener("submit", (event) => event.preventDefault());
   }
 
   /** @param {State} state */
@@ -538,15 +635,9 @@ export class View {
     setName(button, text("copyCommand"));
     button.hidden = !navigator.clipboard;
     button.addEventListener("click", async () => {
-      try {
-        await navigator.clipboard.writeText(this.#curl);
-        say(text("commandCopied"));
-        setText(button, text("copied"));
-        setTimeout(() => setText(button, text("copy")), 1500);
-      } catch {
-        say(text("copyRefused"));
-        getSelection()?.selectAllChildren(element("#curl"));
-      }
+      if (!(await copy(this.#curl, element("#curl")))) return;
+      setText(button, text("copied"));
+      setTimeout(() => setText(button, text("copy")), 1500);
     });
   }
 }

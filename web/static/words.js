@@ -36,7 +36,7 @@ function until(time, now) {
 const states = /** @type {const} */ (["receiving", "queued", "delivering", "waiting", "delivered", "failed", "cancelled"]);
 
 /** @param {Upload} upload */
-export const state = (upload) => (states.includes(upload.state) ? text(upload.state) : upload.state);
+export const state = (upload) => (upload.held ? text("held") : states.includes(upload.state) ? text(upload.state) : upload.state);
 
 /**
  * @param {Upload} upload
@@ -178,6 +178,7 @@ export function inWords(err) {
  * @property {string} term
  * @property {string} value
  * @property {boolean} words whether the value is in the page's language
+ * @property {boolean} copied whether people may want to take it elsewhere
  */
 
 /**
@@ -189,17 +190,19 @@ export function inWords(err) {
 export function details(upload, comparison) {
   /** @type {Line[]} */
   const lines = [];
-  const add = (/** @type {import("./language.js").Key} */ key, /** @type {string | null} */ value, words = false) => {
-    if (value !== null) lines.push({ term: text(key), value, words });
+  const add = (/** @type {import("./language.js").Key} */ key, /** @type {string | null} */ value, words = false, copied = false) => {
+    if (value !== null) lines.push({ term: text(key), value, words, copied });
   };
-  add("sha256", upload.sha256);
-  add("cksum", upload.cksum === null ? null : `${upload.cksum} ${upload.size}`);
+  add("sha256", upload.sha256, false, true);
+  add("cksum", upload.cksum === null ? null : `${upload.cksum} ${upload.size}`, false, true);
   if (comparison === "same" || comparison === "unread") add("compared", text(comparison), true);
   add("destination", upload.destination);
   add("attemptsMade", upload.attempts.count > 0 ? count(upload.attempts.count) : null, true);
+  add("lastError", upload.attempts.last_error);
+  add("labels", Object.keys(upload.labels).length === 0 ? null : Object.entries(upload.labels).map(([key, value]) => `${key}=${value}`).join(" "));
   add("sentAt", exact(upload.created_at), true);
   add("deliveredAt", upload.delivered_at === null ? null : exact(upload.delivered_at), true);
-  add("id", upload.id);
+  add("id", upload.id, false, true);
   return lines;
 }
 
@@ -212,6 +215,23 @@ export function summary(sends, uploads) {
   const failed = uploads.filter((u) => u.state === "failed").length + sends.filter((s) => s.problem).length;
   const moving = uploads.filter(isMoving).length + sends.filter((s) => !s.problem && s.id === "").length;
   return [moving > 0 ? text("onTheWay", { n: moving }) : "", failed > 0 ? text("failures", { n: failed }) : ""].filter(Boolean).join(" · ");
+}
+
+/**
+ * How much of what is on the way, and of what was with it, is there already;
+ * null if nothing is on the way, or nobody knows how much it is.
+ * @param {Send[]} sends
+ * @param {Upload[]} uploads
+ * @param {number} done bytes that were delivered meanwhile
+ * @returns {{there: number, all: number} | null}
+ */
+export function total(sends, uploads, done) {
+  const adopted = new Set(sends.map((s) => s.id));
+  const moving = uploads.filter((u) => isMoving(u) && !adopted.has(u.id));
+  const left = moving.map((u) => u.size ?? 0).concat(sends.filter((s) => !s.problem).map((s) => s.file.size));
+  const all = left.reduce((sum, size) => sum + size, done);
+  if (left.length === 0 || all === 0) return null;
+  return { there: done + moving.reduce((sum, u) => sum + (u.state === "receiving" ? 0 : u.progress.bytes), 0), all };
 }
 
 /**
