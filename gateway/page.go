@@ -1,14 +1,20 @@
 package gateway
 
 import (
+	"bytes"
+	"compress/gzip"
 	"crypto/sha256"
 	"encoding/base64"
+	"fmt"
 	"io/fs"
+	"maps"
 	"mime"
 	"net/http"
 	"path"
+	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 
 	"ferry/web"
 )
@@ -32,13 +38,20 @@ type static struct {
 	content   []byte
 	mediaType string
 	etag      string
-	saveAs    string // the name for who keeps it; "" if it is to be shown
+	saveAs    string        // the name for who keeps it; "" if it is to be shown
+	zipped    func() []byte // by gzip; nil if it is not to be
+	forever   bool          // whether its address says which version it is
 }
 
+// linked is where index.html names another file of the page.
+var linked = regexp.MustCompile(`((?:href|src)=")([a-z0-9-]+\.(?:css|js|svg)")`)
+
 // staticFiles are the files of the pages by the paths of their URLs; a folder's
-// index.html has that of the folder.
+// index.html has that of the folder. The page finds what belongs to it in a
+// folder that is named after what is in it, so that browsers may keep that.
 func staticFiles() map[string]static {
 	files := map[string]static{}
+	sum := sha256.New()
 	err := fs.WalkDir(web.Files(), ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
@@ -49,11 +62,20 @@ func staticFiles() map[string]static {
 			at = path.Dir(at)
 		}
 		files[at] = newStatic(name, content)
+		fmt.Fprintf(sum, "%s %s\n", name, files[at].etag)
 		return err
 	})
 	if err != nil {
 		panic("internal error: " + err.Error()) // the files are embedded
 	}
+	version := "v-" + base64.RawURLEncoding.EncodeToString(sum.Sum(nil)[:9])
+	for at, f := range maps.Clone(files) {
+		if at != "/" && !strings.HasPrefix(at, "/docs") {
+			f.forever = true
+			files["/"+version+at] = f
+		}
+	}
+	files["/"] = newStatic("index.html", linked.ReplaceAll(files["/"].content, []byte("${1}"+version+"/${2}")))
 	return files
 }
 
@@ -62,7 +84,37 @@ func newStatic(name string, content []byte) static {
 	if !ok {
 		mediaType = "application/octet-stream"
 	}
-	return static{content: content, mediaType: mediaType, etag: entityTag(content)}
+	f := static{content: content, mediaType: mediaType, etag: entityTag(content)}
+	if mediaType != mediaTypes[".png"] {
+		f.zipped = sync.OnceValue(func() []byte { return gzipped(content) })
+	}
+	return f
+}
+
+func gzipped(content []byte) []byte {
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	if _, err := w.Write(content); err != nil {
+		panic("internal error: " + err.Error()) // a buffer takes everything
+	}
+	if err := w.Close(); err != nil {
+		panic("internal error: " + err.Error())
+	}
+	return b.Bytes()
+}
+
+// takesGzip reports whether a client says that it can read gzip.
+func takesGzip(fields []string) bool {
+	for _, field := range fields {
+		for coding := range strings.SplitSeq(field, ",") {
+			name, weight, _ := strings.Cut(coding, ";")
+			if strings.TrimSpace(name) == "gzip" {
+				_, q, given := strings.Cut(weight, "=")
+				return !given || strings.Trim(q, " 0.") != ""
+			}
+		}
+	}
+	return false
 }
 
 func entityTag(content []byte) string {
@@ -71,15 +123,29 @@ func entityTag(content []byte) string {
 }
 
 // serve lets browsers keep the file and ask each time whether it is still the
-// one: its address says nothing of its version. There are no ranges: nothing
-// here is large.
+// one, unless its address says so. There are no ranges: nothing here is large.
 func (f static) serve(x *exchange, r *http.Request) error {
 	h := x.Header()
 	h.Set("ETag", f.etag)
-	h.Set("Cache-Control", "no-cache")
+	zip := f.zipped != nil && takesGzip(r.Header.Values("Accept-Encoding"))
+	if f.zipped != nil {
+		h.Set("Vary", "Accept-Encoding")
+	}
+	if zip {
+		h.Set("ETag", "W/"+f.etag) // the same content in other bytes
+	}
+	if f.forever {
+		h.Set("Cache-Control", "public, max-age=31536000, immutable")
+	} else {
+		h.Set("Cache-Control", "no-cache")
+	}
 	if f.matches(r.Header.Values("If-None-Match")) {
 		x.WriteHeader(http.StatusNotModified)
 		return nil
+	}
+	if zip {
+		h.Set("Content-Encoding", "gzip")
+		f.content = f.zipped()
 	}
 	h.Set("Content-Type", f.mediaType)
 	if f.saveAs != "" {

@@ -4,6 +4,8 @@ import (
 	"io/fs"
 	"net/http"
 	"path"
+	"regexp"
+	"strings"
 	"testing"
 
 	"ferry/api"
@@ -33,9 +35,10 @@ func TestStaticFiles(t *testing.T) {
 	if want["/"] == nil {
 		t.Fatal("there is no page")
 	}
+	want["/"] = staticFiles()["/"].content // which names the other files by their version
 	for url, content := range want {
 		a := s.ask(t, "GET", url, nil)
-		etag := a.Header.Get("ETag")
+		etag := strings.TrimPrefix(a.Header.Get("ETag"), "W/")
 		if a.StatusCode != http.StatusOK || string(a.body) != string(content) || etag == "" || a.Header.Get("Cache-Control") != "no-cache" {
 			t.Errorf("%s: %d, %d bytes, ETag %q, Cache-Control %q", url, a.StatusCode, len(a.body), etag, a.Header.Get("Cache-Control"))
 		}
@@ -53,5 +56,52 @@ func TestStaticFiles(t *testing.T) {
 		if a := s.ask(t, "GET", url, nil, "If-None-Match", `"other"`); a.StatusCode != http.StatusOK {
 			t.Errorf("%s with another ETag: %d", url, a.StatusCode)
 		}
+	}
+}
+
+// TestVersionedFiles wants what belongs to the page to be kept by browsers for
+// good, and the page to name nothing else.
+func TestVersionedFiles(t *testing.T) {
+	s := newFakeAPI(t)
+	page := string(s.ask(t, "GET", "/", nil).body)
+	names := regexp.MustCompile(`(?:src|href)="([^"]+\.(?:js|css|svg))"`).FindAllStringSubmatch(page, -1)
+	if len(names) < 10 {
+		t.Fatalf("the page names %d files: %v", len(names), names)
+	}
+	for _, name := range names {
+		a := s.ask(t, "GET", "/"+name[1], nil)
+		if a.StatusCode != http.StatusOK || a.Header.Get("Cache-Control") != "public, max-age=31536000, immutable" {
+			t.Errorf("%s: %d, Cache-Control %q", name[1], a.StatusCode, a.Header.Get("Cache-Control"))
+		}
+	}
+}
+
+// TestPageIsSmall bounds what a visitor loads, as it is sent: the page, what
+// belongs to it, and the words of one language.
+func TestPageIsSmall(t *testing.T) {
+	const most = 60_000
+	s := newFakeAPI(t)
+	files, words := 0, 0
+	for url := range staticFiles() {
+		if strings.HasPrefix(url, "/v-") || strings.HasPrefix(url, "/docs") {
+			continue
+		}
+		a := s.ask(t, "GET", url, nil, "Accept-Encoding", "br, gzip;q=0.5")
+		if a.Header.Get("Content-Encoding") != "gzip" || a.Header.Get("Vary") != "Accept-Encoding" {
+			t.Errorf("%s: Content-Encoding %q, Vary %q", url, a.Header.Get("Content-Encoding"), a.Header.Get("Vary"))
+		}
+		if strings.HasPrefix(url, "/words/") {
+			words = max(words, len(a.body))
+		} else {
+			files += len(a.body)
+		}
+		plain := s.ask(t, "GET", url, nil, "Accept-Encoding", "gzip;q=0")
+		if plain.Header.Get("Content-Encoding") != "" || plain.Header.Get("ETag") == a.Header.Get("ETag") {
+			t.Errorf("%s without gzip: Content-Encoding %q, ETag %q", url, plain.Header.Get("Content-Encoding"), plain.Header.Get("ETag"))
+		}
+	}
+	t.Logf("%d bytes, and at most %d of words", files, words)
+	if files+words > most {
+		t.Errorf("the page has %d bytes; want at most %d", files+words, most)
 	}
 }
