@@ -546,7 +546,7 @@ func TestV4Pins(t *testing.T) {
 		says []string
 	}{
 		{"v4://" + address, []string{"ferry trust " + address, "?pin="}},
-		{"v4://" + address + "?pin=" + other.String(), []string{serverV4().Pin().String(), other.String(), "Nothing was sent", "ferry trust"}},
+		{"v4://" + address + "?pin=" + other.String(), []string{serverV4().Pin().String(), other.String(), "Nothing was sent", "ferry trust --forget HOST:PORT"}},
 		{"v4://" + address + "?ca=system", []string{"do not vouch"}},
 	} {
 		keys := &diary{}

@@ -101,7 +101,7 @@ func greetingError(err error) error {
 		return nil
 	case errors.Is(err, ErrPin):
 		return fmt.Errorf("%w. Nothing was sent to it. If the server was given a new key, compare its fingerprint "+
-			"(ferry server fingerprint) and put it in the URL (?pin=) or trust it anew (ferry trust HOST:PORT). "+
+			"(ferry server fingerprint) and put it in the URL (?pin=) or trust it anew (ferry trust --forget HOST:PORT, then ferry trust HOST:PORT). "+
 			"If not, somebody else answers at that address", err)
 	case errors.Is(notVouchedFor(err), ErrPin):
 		return fmt.Errorf("%w. Nothing was sent to it", notVouchedFor(err))
