@@ -162,7 +162,7 @@ func (h *hundred) read(c *http.Client, n int) error {
 		id = h.known[rand.IntN(len(h.known))]
 	}
 	h.mu.Unlock()
-	paths := []string{"/uploads/" + id, "/uploads?state=delivered&limit=20", "/uploads?name=1/", "/uploads?label=client=7&limit=50", "/uploads/" + id, "/readyz"}
+	paths := []string{"/uploads/" + id, "/uploads?state=delivered&limit=20", "/uploads?name=1/", "/uploads?label=client=7&limit=50", "/uploads/" + id, "/healthz"}
 	path := paths[n%len(paths)]
 	if id == "" {
 		path = "/healthz"
