@@ -43,6 +43,9 @@ func (c *caller) only() string {
 // uses reports whether it may use the destination of a name.
 func (c *caller) uses(name string) bool { return c.only() == "" || c.only() == name }
 
+// seesAll reports whether it sees every upload.
+func (c *caller) seesAll() bool { return c.may(ScopeRead) && c.only() == "" }
+
 // sender is under which name it sends.
 func (c *caller) sender() sql.Null[string] {
 	if c == nil {

@@ -51,41 +51,58 @@ const (
 
 // changedAfter returns up to limit changes that follow a number, in their order:
 // of each upload that the caller may see the last one alone. They are shared with
-// others.
-func (g *Gateway) changedAfter(ctx context.Context, after int64, limit int) ([]change, error) {
-	if c := callerOf(ctx); !c.may(ScopeRead) || c.only() != "" {
-		return g.lookAfter(ctx, after, limit)
+// others. upTo is the number up to which there are no more.
+func (g *Gateway) changedAfter(ctx context.Context, after int64, limit int) (all []change, upTo int64, err error) {
+	l := &look{}
+	if callerOf(ctx).seesAll() {
+		// Before it is looked: what changes then is not missed, but looked for again.
+		l = g.shared.look(g.live.changes.any(), place{after, limit})
 	}
-	// Before it is looked: what changes then is not missed, but looked for again.
-	l := g.shared.look(g.live.changes.any(), place{after, limit})
-	l.once.Do(func() { l.page, l.err = g.lookAfter(context.WithoutCancel(ctx), after, limit) })
-	return l.page, l.err
+	l.once.Do(func() { l.page, l.upTo, l.err = g.lookAfter(context.WithoutCancel(ctx), after, limit) })
+	return l.page, l.upTo, l.err
 }
 
-func (g *Gateway) lookAfter(ctx context.Context, after int64, limit int) (all []change, err error) {
+func (g *Gateway) lookAfter(ctx context.Context, after int64, limit int) (all []change, upTo int64, err error) {
+	// Two queries see two states of the database: what is later than this is for the
+	// next look, lest what is between be missed.
+	if err := g.db.Read().QueryRowContext(ctx, "select "+nextChange+" - 1").Scan(&upTo); err != nil {
+		return nil, 0, fmt.Errorf("look for the last change: %w", err)
+	}
+	add := func(c change) {
+		if c.number <= upTo {
+			all = append(all, c)
+		}
+	}
 	c := callerOf(ctx)
 	args := []any{after, c.may(ScopeRead), c.sender(), c.only(), c.only(), limit}
 	err = eachRow(ctx, g.db.Read(), selectChanged, args, func(rows *sql.Rows) error {
 		u, err := g.scan(rows)
+		if err != nil {
+			return err
+		}
 		if d := g.live.delivery(u.ID); d != nil {
 			d.show(&u)
 		}
-		all = append(all, newChange(u.Change, u))
-		return err
+		add(newChange(u.Change, u))
+		return nil
 	})
 	if err == nil {
 		err = eachRow(ctx, g.db.Read(), selectForgotten, args, func(rows *sql.Rows) error {
 			var f change
 			err := rows.Scan(&f.number, &f.id)
-			all = append(all, f)
+			add(f)
 			return err
 		})
 	}
 	if err != nil {
-		return nil, fmt.Errorf("look for changes: %w", err)
+		return nil, 0, fmt.Errorf("look for changes: %w", err)
 	}
 	slices.SortFunc(all, func(a, b change) int { return int(a.number - b.number) })
-	return all[:min(limit, len(all))], nil
+	if len(all) >= limit {
+		all = all[:limit]
+		upTo = all[limit-1].number
+	}
+	return all, max(upTo, after), nil
 }
 
 func eachRow(ctx context.Context, q querier, statement string, args []any, each func(rows *sql.Rows) error) (err error) {
@@ -102,6 +119,10 @@ func eachRow(ctx context.Context, q querier, statement string, args []any, each 
 	return rows.Err()
 }
 
+// maxPassed bounds how many changes are passed over to find those that a caller may
+// see who may not see all.
+const maxPassed = 100_000
+
 // lastChange returns the number of the last change of all. missed reports whether
 // what followed a number can no longer be told: it is from another database, or
 // too long ago.
@@ -112,7 +133,9 @@ func (g *Gateway) lastChange(ctx context.Context, after int64) (last int64, miss
 	if err != nil {
 		return 0, false, fmt.Errorf("look for the last change: %w", err)
 	}
-	return last, after > last || oldest.Valid && after < oldest.V-1, nil
+	c := callerOf(ctx)
+	far := last-after > maxPassed && !c.seesAll()
+	return last, far || after > last || oldest.Valid && after < oldest.V-1, nil
 }
 
 // nextChanges returns a channel that is closed once anything changes, and one that

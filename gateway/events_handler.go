@@ -232,18 +232,18 @@ func pause(ctx context.Context, d time.Duration) error {
 // changes writes what has changed since the last look, but for what flush has to.
 func (f *following) changes(ctx context.Context) error {
 	for {
-		page, err := f.core.changedAfter(ctx, f.after, eventPage)
+		page, upTo, err := f.core.changedAfter(ctx, f.after, eventPage)
 		if err != nil {
 			return err
 		}
 		for _, c := range page {
 			f.change(c)
-			f.after = c.number
 			delete(f.shown, c.id)
 			if err := f.flushFrom(eventBuffer); err != nil {
 				return err
 			}
 		}
+		f.after = upTo
 		if len(page) < eventPage {
 			return nil
 		}

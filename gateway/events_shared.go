@@ -36,6 +36,7 @@ type place struct {
 type look struct {
 	once sync.Once
 	page []change
+	upTo int64
 	err  error
 }
 

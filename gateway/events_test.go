@@ -282,6 +282,41 @@ func TestEventsByToken(t *testing.T) {
 	}
 }
 
+// TestOthersArePassedOver: who may see some uploads alone does not go over those of
+// others again at each look, and is told to ask for the list if there are too many.
+func TestOthersArePassedOver(t *testing.T) {
+	g := openCore(t, t.TempDir(), newRemote())
+	for i := range 5 {
+		g.take(fmt.Sprint(i), "x")
+	}
+	own := context.WithValue(t.Context(), callerKey{}, &caller{TokenInfo: TokenInfo{Name: "x", Scopes: []Scope{ScopeUpload}}})
+	if all, upTo, err := g.changedAfter(own, 0, 10); len(all) != 0 || upTo != 5 || err != nil {
+		t.Errorf("one who sees nothing: %d changes up to %d, %v; want none up to 5", len(all), upTo, err)
+	}
+	if all, upTo, err := g.changedAfter(t.Context(), 0, 3); len(all) != 3 || upTo != 3 || err != nil {
+		t.Errorf("a page: %d changes up to %d, %v; want 3 up to 3", len(all), upTo, err)
+	}
+	if all, upTo, err := g.changedAfter(t.Context(), 3, 3); len(all) != 2 || upTo != 5 || err != nil {
+		t.Errorf("the next page: %d changes up to %d, %v; want 2 up to 5", len(all), upTo, err)
+	}
+	err := g.db.Update(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, "update uploads set changed = $1 where changed = 5", maxPassed+5)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		ctx   context.Context
+		after int64
+		want  bool
+	}{{own, 4, true}, {own, 5, false}, {t.Context(), 0, false}} {
+		if _, missed, err := g.lastChange(c.ctx, c.after); missed != c.want || err != nil {
+			t.Errorf("after %d: missed %v, %v; want %v", c.after, missed, err, c.want)
+		}
+	}
+}
+
 // TestEventsStop: they end when the gateway stops.
 func TestEventsStop(t *testing.T) {
 	c := openCore(t, t.TempDir(), newRemote())

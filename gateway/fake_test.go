@@ -215,8 +215,8 @@ func (c *fakeCore) answered(context.Context, *keyed) (bool, error) { return fals
 
 func (c *fakeCore) delivered(context.Context, *keyed, []Upload) error { return nil }
 
-func (c *fakeCore) changedAfter(context.Context, int64, int) ([]change, error) {
-	return nil, c.fails("changedAfter")
+func (c *fakeCore) changedAfter(context.Context, int64, int) ([]change, int64, error) {
+	return nil, 0, c.fails("changedAfter")
 }
 
 func (c *fakeCore) lastChange(context.Context, int64) (int64, bool, error) {

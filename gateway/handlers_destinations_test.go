@@ -180,11 +180,11 @@ func TestEventsOfOneDestination(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	heard, err := g.changedAfter(only, 0, 10)
+	heard, _, err := g.changedAfter(only, 0, 10)
 	if err != nil || len(heard) != 1 || heard[0].id != shown.ID {
 		t.Errorf("heard %+v, %v; want %s alone", heard, err, shown.ID)
 	}
-	if all, err := g.changedAfter(t.Context(), 0, 10); err != nil || len(all) != 3 {
+	if all, _, err := g.changedAfter(t.Context(), 0, 10); err != nil || len(all) != 3 {
 		t.Errorf("%d changes in all, %v; want 3", len(all), err)
 	}
 }
