@@ -28,15 +28,15 @@ import (
 //	@Description	A file that is larger than the destination can take is refused before its body is read: send `Expect: 100-continue` to be told before sending it. A body must not stay silent for 30 seconds.
 //	@Description
 //	@Description	A form that a browser sends by itself, without a script, is answered with 303 to the page.
-//	@Param			name				query	string	false	"The file's name, 1 to 1,024 bytes of UTF-8. A destination v4://... takes folders, as in build-17/app.tar.gz, and the name is brought to Unicode's form NFC; each part has 1 to 255 bytes, is not . or .., and has no back-slash and no control character. A destination v3://... takes one such part. This name goes before every other name that the request has."	maxLength(1024)	example(app.tar.gz)
+//	@Param			name				query	string	false	"The file's name, 1 to 1,024 bytes of UTF-8. A destination v4://... takes folders, as in build-17/app.tar.gz, and the name is brought to Unicode's form NFC; each part has 1 to 255 bytes, is not . or .., and has no back-slash and no control character. A destination v3://... takes one such part. This name goes before every other name that the request has."	maxLength(1024)	example(build-17/notes.txt)
 //	@Param			label				query	[]string	false	"What is to be known of the files: key=value. The key has 1 to 63 characters of a-z, 0-9, dot, underscore, slash and hyphen, the value up to 256 printable characters. A form's field label is as good."	collectionFormat(multi)	maxItems(16)	example(build=17)
 //	@Param			destination			query	string	false	"The name of the destination, as GET /destinations lists it; without it, the first one that the token may use. A form's field destination is as good, before its files."	maxLength(63)	example(default)
 //	@Param			Content-Disposition	header	string	false	"The name of a raw body in `filename`, or in `filename*` of RFC 8187, if the query has none. It has no folders."	example(attachment; filename="app.tar.gz")
 //	@Param			mode				query	string	false	"The permission bits of all files of the request, in octal. A form's field mode is as good."	example(0644)
 //	@Param			mtime				query	string	false	"When the files were changed last, as RFC 3339 writes times. A form's field mtime is as good."	example(2026-03-14T15:09:26Z)
 //	@Param			X-Ferry-Mode		header	string	false	"The same as mode, which goes before it"	example(0644)
-//	@Param			X-Ferry-Mtime		header	string	false	"The same as mtime, which goes before it. Last-Modified is as good, in whole seconds."	example(2026-03-14T15:09:26Z)
-//	@Param			Repr-Digest			header	string	false	"What the body adds up to, as RFC 9530 has it: sha-256 or sha-512, others are ignored. Content-Digest is as good, Content-MD5 and X-Checksum-Sha256 are known, too, each in the header, or in the trailer if Trailer announces it. A form's is of the whole form. If it is another, nothing is kept."	example(sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:)
+//	@Param			X-Ferry-Mtime		header	string	false	"The same as mtime, which goes before it"	example(2026-03-14T15:09:26Z)
+//	@Param			Repr-Digest			header	string	false	"What the body adds up to, as RFC 9530 has it: sha-256 or sha-512, others are ignored. Content-Digest is as good; each of these fields may stand in the header, or in the trailer if Trailer announces it. A form's is of the whole form. If it is another, nothing is kept."	example(sha-256=:y2Ry/HrB375HT0MPi5JhRFjGYN9wgiPl84SGUbpgZI8=:)
 //	@Param			Idempotency-Key		header	string	false	"Names the request: sent again with the same key, it is done once and gets the first answer. 1 to 255 printable ASCII characters, in quotes."	example("build-17")
 //	@Param			Prefer				header	string	false	"wait=N: how many seconds the answer may wait for the delivery, 60 at most"	example(wait=30)
 //	@Success		200	{object}	Upload	"All of it is there already under the same names: queued, on its way or delivered, and nothing was queued again. A form is answered with a list."
@@ -51,10 +51,6 @@ import (
 //	@Header			202	{string}	Preference-Applied	"The time that the answer waited: wait=N, if that was preferred"
 //	@Success		303	"The form came from a page without a script"
 //	@Header			303	{string}	Location	"The page"
-//	@Header			201	{string}	Repr-Digest	"The digest of the answer's own JSON, sha-256"
-//	@Header			201	{string}	X-Checksum-Sha256	"The SHA-256 of the file, unless a form is answered, in hexadecimal digits"
-//	@Header			202	{string}	Repr-Digest	"The digest of the answer's own JSON, sha-256"
-//	@Header			202	{string}	X-Checksum-Sha256	"The SHA-256 of the file, unless a form is answered, in hexadecimal digits"
 //	@Failure		400	{object}	problem	"The name, the form or the query cannot be read, or the body did not arrive whole"
 //	@Failure		408	{object}	problem	"The body came too slowly"
 //	@Failure		404	{object}	problem	"Somebody forgot the upload while Prefer had the answer wait"

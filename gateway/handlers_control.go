@@ -83,7 +83,7 @@ const (
 // bulkOrder is what to do with many uploads.
 type bulkOrder struct {
 	Action string   `json:"action" enums:"cancel,delete,retry,hold,release" validate:"required"`
-	IDs    []string `json:"ids" validate:"required" minItems:"1" maxItems:"1000"`
+	IDs    []string `json:"ids" validate:"required"`
 }
 
 // bulkAnswer says what became of each upload, in the order of the ids.

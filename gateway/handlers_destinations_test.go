@@ -140,7 +140,7 @@ func TestTokenOfOneDestination(t *testing.T) {
 		s.as(t, admin, "POST", hidden.address()+"/"+action, "").problem(t, kindNotFound)
 	}
 	s.as(t, admin, "DELETE", hidden.address(), "").problem(t, kindNotFound)
-	bulk := s.ask(t, "POST", "/uploads/bulk", strings.NewReader(`{"action": "cancel", "ids": ["`+hidden.ID.String()+`", "`+shown.ID.String()+`"]}`), "Authorization", admin)
+	bulk := s.ask(t, "POST", "/uploads/bulk", strings.NewReader(`{"action": "cancel", "ids": ["`+hidden.ID.String()+`", "`+shown.ID.String()+`"]}`), "Authorization", admin, "Content-Type", "application/json")
 	if !strings.Contains(string(bulk.body), `"status":404`) || !strings.Contains(string(bulk.body), `"status":200`) {
 		t.Errorf("bulk: %s", bulk.body)
 	}

@@ -25,9 +25,9 @@ const uploadsPath = "/uploads/"
 //	@Param			mode			query	string		false	"The file's permission bits in octal"	example(0644)
 //	@Param			mtime			query	string		false	"When the file was changed last, as RFC 3339 writes times"	example(2026-03-14T15:09:26Z)
 //	@Param			X-Ferry-Mode	header	string		false	"The same as mode, which goes before it"	example(0644)
-//	@Param			X-Ferry-Mtime	header	string		false	"The same as mtime, which goes before it. Last-Modified is as good, in whole seconds."	example(2026-03-14T15:09:26Z)
-//	@Param			Repr-Digest			header	string	false	"What the body adds up to, as RFC 9530 has it: sha-256 or sha-512, others are ignored. Content-Digest is as good, Content-MD5 and X-Checksum-Sha256 are known, too, each in the header, or in the trailer if Trailer announces it. A form's is of the whole form. If it is another, nothing is kept."	example(sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:)
-//	@Param			Idempotency-Key	header	string		false	"Names the request: sent again with the same key, it is done once and gets the first answer. 1 to 255 printable ASCII characters, in quotes."	example("build-17")
+//	@Param			X-Ferry-Mtime	header	string		false	"The same as mtime, which goes before it"	example(2026-03-14T15:09:26Z)
+//	@Param			Repr-Digest			header	string	false	"What the body adds up to, as RFC 9530 has it: sha-256 or sha-512, others are ignored. Content-Digest is as good; each of these fields may stand in the header, or in the trailer if Trailer announces it. A form's is of the whole form. If it is another, nothing is kept."	example(sha-256=:y2Ry/HrB375HT0MPi5JhRFjGYN9wgiPl84SGUbpgZI8=:)
+//	@Param			Idempotency-Key	header	string		false	"Names the request: sent again with the same key, it is done once and gets the first answer. 1 to 255 printable ASCII characters, in quotes."	example("build-18")
 //	@Param			Prefer			header	string		false	"wait=N: how many seconds the answer may wait for the delivery, 60 at most"	example(wait=30)
 //	@Success		200	{object}	Upload	"It is there already under the same name: queued, on its way or delivered, and nothing was queued again"
 //	@Header			200	{string}	Location	"The upload's address"
@@ -39,10 +39,6 @@ const uploadsPath = "/uploads/"
 //	@Header			202	{string}	Location	"The upload's address"
 //	@Header			202	{integer}	Retry-After	"When to ask how it stands, in seconds"
 //	@Header			202	{string}	Preference-Applied	"The time that the answer waited: wait=N, if that was preferred"
-//	@Header			201	{string}	Repr-Digest	"The digest of the answer's own JSON, sha-256"
-//	@Header			201	{string}	X-Checksum-Sha256	"The SHA-256 of the file, in hexadecimal digits"
-//	@Header			202	{string}	Repr-Digest	"The digest of the answer's own JSON, sha-256"
-//	@Header			202	{string}	X-Checksum-Sha256	"The SHA-256 of the file, in hexadecimal digits"
 //	@Failure		400	{object}	problem	"The name or a parameter cannot be read, or the body did not arrive whole"
 //	@Failure		404	{object}	problem	"Somebody forgot the upload while Prefer had the answer wait"
 //	@Failure		408	{object}	problem	"The body came too slowly"

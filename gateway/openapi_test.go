@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -18,10 +19,18 @@ import (
 	"ferry/api"
 )
 
-// description loads the document that is served.
+// loaded is the document that is served. Nobody changes it.
+var loaded = sync.OnceValues(func() (*openapi3.T, error) {
+	doc, err := openapi3.NewLoader().LoadFromData(api.OpenAPI)
+	if err == nil {
+		strict(doc)
+	}
+	return doc, err
+})
+
 func description(t testing.TB) *openapi3.T {
 	t.Helper()
-	doc, err := openapi3.NewLoader().LoadFromData(api.OpenAPI)
+	doc, err := loaded()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,11 +38,14 @@ func description(t testing.TB) *openapi3.T {
 }
 
 // checked passes requests on and fails the test on every answer that
-// api/openapi.yaml does not describe, whoever asked.
+// api/openapi.yaml does not describe, whoever asked, and on every request that
+// is taken though it is not described.
 func checked(t testing.TB, next http.Handler) http.Handler {
 	doc := description(t)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rec, whole := &recording{ResponseWriter: w}, false
+		body, seen := &tee{ReadCloser: r.Body}, *r // net/http looks at the Body of its own
+		seen.Body = body
 		defer func() {
 			if rec.status == 0 || !whole { // the connection was cut
 				return
@@ -41,8 +53,11 @@ func checked(t testing.TB, next http.Handler) http.Handler {
 			if err := conforms(doc, r, rec); err != nil {
 				t.Errorf("%s %.80s: answer %d does not conform to the description: %v\n%s", r.Method, r.URL.Path, rec.status, err, rec.body.Bytes())
 			}
+			if err := asks(doc, r, rec.status, body.kept.Bytes()); err != nil {
+				t.Errorf("%s %.80s is answered with %d, and does not conform to the description: %v", r.Method, r.URL, rec.status, err)
+			}
 		}()
-		next.ServeHTTP(rec, r)
+		next.ServeHTTP(rec, &seen)
 		whole = true
 	})
 }
@@ -64,6 +79,24 @@ func (r *recording) WriteHeader(status int) {
 func (r *recording) Write(p []byte) (int, error) {
 	r.body.Write(p)
 	return r.ResponseWriter.Write(p)
+}
+
+// everyAnswer has the header fields that mean the same in all answers of HTTP,
+// and those that keep browsers from doing more with one than they should.
+var everyAnswer = []string{
+	"Cache-Control", "Connection", "Content-Encoding", "Content-Length", "Content-Type", "Date", "Vary",
+	"Content-Security-Policy", "Cross-Origin-Opener-Policy", "Cross-Origin-Resource-Policy", "Referrer-Policy", "X-Content-Type-Options",
+}
+
+// described is a field's name as RFCs write it.
+func described(name string) string {
+	switch name {
+	case "Etag":
+		return "ETag"
+	case "Www-Authenticate":
+		return "WWW-Authenticate"
+	}
+	return name
 }
 
 func conforms(doc *openapi3.T, r *http.Request, rec *recording) error {
@@ -90,8 +123,8 @@ func conforms(doc *openapi3.T, r *http.Request, rec *recording) error {
 			return fmt.Errorf("the header field %s has no schema", name)
 		}
 	}
-	for _, name := range []string{"Location", "Link", "Retry-After", "ETag", "Content-Disposition", "Preference-Applied"} {
-		if h.Get(name) != "" && ref.Value.Headers[name] == nil {
+	for name := range h {
+		if !slices.Contains(everyAnswer, name) && ref.Value.Headers[described(name)] == nil {
 			return fmt.Errorf("the header field %s is not described", name)
 		}
 	}
@@ -201,7 +234,10 @@ func TestConformsCatches(t *testing.T) {
 	if err := conforms(doc, r, answer(404, problemType, problem)); err != nil {
 		t.Fatalf("a right problem: %v", err)
 	}
+	field := answer(200, "application/json", string(whole))
+	field.Header().Set("X-Colour", "red")
 	for name, rec := range map[string]*recording{
+		"field":      field,
 		"status":     answer(418, problemType, problem),
 		"type":       answer(200, "text/plain", string(whole)),
 		"missing":    answer(200, "application/json", replaced(`"size":`, `"length":`)),
@@ -209,6 +245,7 @@ func TestConformsCatches(t *testing.T) {
 		"enum":       answer(200, "application/json", replaced(`"queued"`, `"lost"`)),
 		"phase":      answer(200, "application/json", replaced(`"phase":null`, `"phase":"flying"`)),
 		"format":     answer(200, "application/json", replaced(`"created_at":"2026`, `"created_at":"26`)),
+		"more":       answer(200, "application/json", replaced(`"size":`, `"colour":"red","size":`)),
 		"deep":       answer(200, "application/json", replaced(`"count":0`, `"count":"0"`)),
 		"problem":    answer(404, problemType, `{"type": "/problems/x"}`),
 		"kind":       answer(404, problemType, strings.Replace(problem, "not-found", "x", 1)),

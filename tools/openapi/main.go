@@ -5,6 +5,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -71,7 +72,8 @@ func convert(gateway, proto string) (object, error) {
 		return nil, fmt.Errorf("read annotations: %w", err)
 	}
 	var v2 openapi2.T
-	if err := recode(p.GetSwagger(), &v2); err != nil {
+	var swagger object
+	if err := errors.Join(recode(p.GetSwagger(), &v2), recode(p.GetSwagger(), &swagger)); err != nil {
 		return nil, err
 	}
 	v3, err := openapi2conv.ToV3(&v2)
@@ -79,7 +81,14 @@ func convert(gateway, proto string) (object, error) {
 		return nil, fmt.Errorf("convert to OpenAPI 3: %w", err)
 	}
 	var doc object
-	return doc, recode(v3, &doc)
+	if err := recode(v3, &doc); err != nil {
+		return nil, err
+	}
+	paths, err := child(doc, "paths")
+	if err != nil {
+		return nil, err
+	}
+	return doc, mendParameters(paths, swagger)
 }
 
 // recode copies a value by way of JSON.

@@ -52,9 +52,7 @@ func mend(doc object, f facts) error {
 		return err
 	}
 	components["schemas"] = renamed(schemas)
-	components["headers"] = object{"X-Request-Id": object{
-		"description": "Names the request in the gateway's log", "schema": object{"type": "string"}, "example": "4TQ7LJ2XRVNSX6KDKQZPHGZB3M",
-	}}
+	components["headers"] = commonHeaders()
 	components["responses"] = commonResponses()
 	components["securitySchemes"] = securitySchemes()
 	paths, err := child(doc, "paths")
@@ -106,11 +104,33 @@ func renamed(schemas object) object {
 
 func exported(name string) string { return strings.ToUpper(name[:1]) + name[1:] }
 
+func commonHeaders() object {
+	text := object{"type": "string"}
+	return object{
+		"X-Request-Id":      object{"description": "Names the request in the gateway's log", "schema": text, "example": "4TQ7LJ2XRVNSX6KDKQZPHGZB3M"},
+		"Repr-Digest":       object{"description": "The digest of the answer's own JSON, sha-256", "schema": text, "example": "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:"},
+		"X-Checksum-Sha256": object{"description": "The SHA-256 of the file, in hexadecimal digits, once it is known; not with a list", "schema": text},
+		"WWW-Authenticate":  object{"description": "As RFC 6750 has it, if a token is what the request lacks", "schema": text, "example": `Bearer realm="ferry", error="invalid_token"`},
+	}
+}
+
+// refer are references to the common header fields of these names.
+func refer(names ...string) object {
+	all := object{}
+	for _, name := range names {
+		all[name] = object{"$ref": headerRef + name}
+	}
+	return all
+}
+
 func commonResponses() object {
 	all := object{}
 	for status, description := range always {
-		headers := object{"X-Request-Id": object{"$ref": headerRef + "X-Request-Id"}}
-		if status == http.StatusTooManyRequests {
+		headers := refer("X-Request-Id")
+		switch status {
+		case http.StatusForbidden:
+			headers = refer("X-Request-Id", "WWW-Authenticate")
+		case http.StatusTooManyRequests:
 			headers["Retry-After"] = object{"description": "When to send it again, in seconds", "schema": object{"type": "integer"}, "example": 1}
 		}
 		all[commonName(status)] = object{
@@ -152,7 +172,10 @@ func mendOperation(item object, method string) error {
 		if headers == nil {
 			headers = object{}
 		}
-		headers["X-Request-Id"] = object{"$ref": headerRef + "X-Request-Id"}
+		maps.Copy(headers, refer("X-Request-Id"))
+		if isUpload(r) && headers["ETag"] == nil { // else that is what it can be compared by
+			maps.Copy(headers, refer("Repr-Digest", "X-Checksum-Sha256"))
+		}
 		r["headers"] = headers
 	}
 	for status := range always {
@@ -161,6 +184,12 @@ func mendOperation(item object, method string) error {
 		}
 	}
 	return nil
+}
+
+// isUpload reports whether a response shows an upload.
+func isUpload(response object) bool {
+	schema, err := child(response, "content", "application/json", "schema")
+	return err == nil && schema["$ref"] == schemaRef+"Upload"
 }
 
 // mendStrings mends, everywhere, what is not in schemas alone: references to

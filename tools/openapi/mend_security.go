@@ -35,11 +35,8 @@ func mendSecurity(item object, path, method string) error {
 	}
 	responses[strconv.Itoa(http.StatusUnauthorized)] = object{
 		"description": "No token, or one that is not good",
-		"headers": object{
-			"X-Request-Id":     object{"$ref": headerRef + "X-Request-Id"},
-			"WWW-Authenticate": object{"description": "As RFC 6750 has it", "schema": object{"type": "string"}, "example": `Bearer realm="ferry", error="invalid_token"`},
-		},
-		"content": object{problemType: object{"schema": object{"$ref": schemaRef + "Problem"}}},
+		"headers":     refer("X-Request-Id", "WWW-Authenticate"),
+		"content":     object{problemType: object{"schema": object{"$ref": schemaRef + "Problem"}}},
 	}
 	return nil
 }

@@ -35,20 +35,10 @@ const requestBody = `{
 
 // accepted is the body of its answers.
 const accepted = `{
-	"schema": {"anyOf": [{"$ref": "#/components/schemas/Upload"}, {"$ref": "#/components/schemas/UploadList"}]},
-	"examples": {
-		"raw": {"summary": "A raw body is answered with the upload", "value": ` + queued + `},
-		"form": {"summary": "A form is answered with the list of its files, in their order", "value": {"uploads": [` + queued + `]}}
+	"schema": {
+		"description": "A raw body is answered with the upload, a form with the list of its files, in their order",
+		"anyOf": [{"$ref": "#/components/schemas/Upload"}, {"$ref": "#/components/schemas/UploadList"}]
 	}
-}`
-
-const queued = `{
-	"id": "01KKPXQ7M7C1WB0K8VQ0N4Y6TJ", "name": "app.tar.gz", "size": 300000, "state": "queued", "held": false, "phase": null,
-	"progress": {"bytes": 0, "total_bytes": 300000, "packets": 0, "total_packets": 38},
-	"attempts": {"count": 0, "last_error": null, "next_at": null},
-	"mode": "0644", "modified_at": "2026-03-14T15:00:00Z", "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", "cksum": 3076352578,
-	"destination": "v3://127.0.0.1:1256?window=64", "destination_name": "default", "blocked": null,
-	"created_at": "2026-03-14T15:09:26.535897Z", "updated_at": "2026-03-14T15:09:26.535897Z", "delivered_at": null, "receipt": null, "error": null, "labels": {"build": "17"}
 }`
 
 // mendUploads says of POST /uploads what Swagger 2.0 cannot.
@@ -57,12 +47,9 @@ func mendUploads(paths object) error {
 	if err != nil {
 		return err
 	}
-	var body, answer object
+	var body object
 	if err := json.Unmarshal([]byte(requestBody), &body); err != nil {
 		return fmt.Errorf("request body: %w", err)
-	}
-	if err := json.Unmarshal([]byte(accepted), &answer); err != nil {
-		return fmt.Errorf("answer: %w", err)
 	}
 	post["requestBody"] = body
 	put, err := child(paths, "/uploads/{id}", "put")
@@ -78,9 +65,16 @@ func mendUploads(paths object) error {
 		if err != nil {
 			return err
 		}
+		var answer object
+		if err := json.Unmarshal([]byte(accepted), &answer); err != nil {
+			return fmt.Errorf("answer: %w", err)
+		}
 		content["application/json"] = answer
 	}
-	return mendList(paths)
+	if err := mendList(paths); err != nil {
+		return err
+	}
+	return mendExamples(paths)
 }
 
 // mendList says of GET /uploads in which other forms it answers.
@@ -92,11 +86,6 @@ func mendList(paths object) error {
 	content["application/x-ndjson"] = object{"schema": object{
 		"$ref": "#/components/schemas/Upload", "description": "An upload a line",
 	}}
-	content["text/csv"] = object{
-		"schema": object{"type": "string", "description": "RFC 4180, the names of the columns first"},
-		"example": "id,name,size,state,sha256,cksum,destination,attempts,created_at,updated_at,delivered_at,error,last_error,labels,destination_name\r\n" +
-			"01KKPXQ7M7C1WB0K8VQ0N4Y6TJ,app.tar.gz,0,queued,e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855,4294967295," +
-			"v4://files.example.org:1257,0,2026-03-14T15:09:26.535897Z,2026-03-14T15:09:26.535897Z,,,,\"{\"\"build\"\":\"\"17\"\"}\",default\r\n",
-	}
+	content["text/csv"] = object{"schema": object{"type": "string", "description": "RFC 4180, the names of the columns first"}}
 	return nil
 }
