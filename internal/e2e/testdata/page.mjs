@@ -125,17 +125,28 @@ async function drop(page, files) {
   assert.ok(!(await page.evaluate(() => document.body.classList.contains("hover"))));
 }
 
-/** Fails on anything that axe finds, in light and in dark. */
-async function accessible(page) {
+/** Fails on anything that axe finds, in light and in dark, and in the colours that a system forces. */
+async function accessible(page, forced = "none") {
   for (const colorScheme of ["light", "dark"]) {
-    await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
+    await page.emulateMedia({ colorScheme, reducedMotion: "reduce", forcedColors: forced });
     await page.evaluate(axeSource);
     const { violations, passes } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations", "passes"] }));
     const found = violations.map((v) => `${colorScheme}: ${v.id}: ${v.help}: ${v.nodes.map((n) => `${n.html} ${n.failureSummary}`).join("\n")}`);
     assert.deepEqual(found, []);
     assert.ok(passes.some((p) => p.id === "color-contrast"), "axe has not looked at contrast");
   }
-  await page.emulateMedia({ colorScheme: "light", reducedMotion: null });
+  await page.emulateMedia({ colorScheme: "light", reducedMotion: null, forcedColors: null });
+}
+
+/** In forced colours, what is said by colour is said otherwise as well. */
+async function forced(page) {
+  await accessible(page, "active");
+  await page.emulateMedia({ forcedColors: "active" });
+  assert.ok(await page.evaluate(() => matchMedia("(forced-colors: active)").matches));
+  const [icon, ground] = await page.evaluate(() => [getComputedStyle(document.querySelector(".row .icon")).stroke, getComputedStyle(document.body).backgroundColor]);
+  assert.notEqual(icon, ground, "icons can be told from the ground");
+  if (given.screenshots) await page.screenshot({ path: join(given.screenshots, "page-forced.png"), fullPage: true });
+  await page.emulateMedia({ forcedColors: null });
 }
 
 /** Fails if the page is wider than a narrow window. */
@@ -321,6 +332,7 @@ async function states() {
 
   await picture(page);
   await accessible(page);
+  await forced(page);
   await narrow(page);
 
   await row(page, delivering).getByRole("button", { name: `Cancel ${delivering}` }).focus();
