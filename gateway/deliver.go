@@ -138,7 +138,18 @@ func (g *Gateway) wake(u *Upload) {
 // in which it is claimed: whoever changes the upload afterwards can stop it.
 func (g *Gateway) claim(ctx, sends context.Context, l *lane) (d *delivery, next time.Time, err error) {
 	var replaced *delivery
+	undo := func() {
+		if d != nil {
+			g.live.end(d)
+			d.stop(nil)
+		}
+		if replaced != nil {
+			g.live.run(replaced)
+		}
+		d, replaced = nil, nil
+	}
 	err = g.db.Update(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		undo() // what a transaction did that broke off
 		c, at, err := claimDue(ctx, tx, l, g.now())
 		if err != nil || c.fence == 0 {
 			next = at
@@ -154,13 +165,7 @@ func (g *Gateway) claim(ctx, sends context.Context, l *lane) (d *delivery, next 
 		return nil
 	})
 	if err != nil {
-		if d != nil { // the commit failed
-			g.live.end(d)
-			d.stop(nil)
-		}
-		if replaced != nil {
-			g.live.run(replaced)
-		}
+		undo() // the commit failed
 		return nil, time.Time{}, err
 	}
 	if d != nil {
@@ -314,8 +319,10 @@ func (g *Gateway) settle(d *delivery, receipt []byte, err error) {
 		g.log.Warn("a delivery lost its lease", "upload", d.id.String(), "attempt", d.fence)
 		return
 	}
+	judged := o
 	err2 := g.db.Update(context.WithoutCancel(d.ctx), func(ctx context.Context, tx *sql.Tx) error {
 		now := g.now()
+		o = judged // a transaction may have broken off before
 		if o.kind == exists {
 			f, known, err := takenBy(ctx, tx, d, err, now)
 			if err != nil {
