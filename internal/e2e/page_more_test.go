@@ -63,6 +63,26 @@ func TestPageThousands(t *testing.T) {
 	browse(t, "thousands", up(t, t.TempDir()), map[string]any{"dir": dir, "pictures": *pagePictures})
 }
 
+// TestPageDestinations chooses on the page where files go.
+func TestPageDestinations(t *testing.T) {
+	t.Parallel()
+	one, two := startV4(t, t.TempDir()), startV4(t, t.TempDir())
+	p := start(t, "gateway", "--data", t.TempDir(), "--http", "127.0.0.1:0", "--name", "page",
+		"--to", "one="+one.url(one.v4), "--join", "one="+one.token(), "--to", "two="+two.url(two.v4), "--join", "two="+two.token())
+	if got := curl(t, "-X", "POST", p.http+"/destinations/two/pause"); got.status != http.StatusOK {
+		t.Fatalf("pause: %d %s", got.status, got.body)
+	}
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "first.txt"), []byte("first\n"))
+	write(t, filepath.Join(dir, "second.txt"), []byte("second\n"))
+	browse(t, "destinations", p, map[string]any{"dir": dir})
+	for path, want := range map[string]string{one.stored("page", "first.txt"): "first\n", two.stored("page", "second.txt"): "second\n"} {
+		if b, err := os.ReadFile(path); err != nil || string(b) != want {
+			t.Errorf("stored %q, %v; want %q", b, err, want)
+		}
+	}
+}
+
 // waitClosed waits until a gateway lets nobody in without a token: one that runs
 // looks for its first every now and then.
 func waitClosed(t *testing.T, base string) {

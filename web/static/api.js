@@ -16,6 +16,8 @@ import * as session from "./session.js";
  * @property {string | null} sha256
  * @property {number | null} cksum
  * @property {string} destination
+ * @property {string} destination_name
+ * @property {string | null} blocked why it waits for more than its turn
  * @property {string} created_at
  * @property {string} updated_at
  * @property {string | null} delivered_at
@@ -86,6 +88,16 @@ export async function list(address, limit) {
   const body = await answer.json();
   const next = /<([^>]*)>;\s*rel="?next"?/.exec(answer.headers.get("Link") ?? "");
   return { uploads: body.uploads, next: next ? new URL(new URL(next[1], url).search, uploads).href : "" };
+}
+
+/**
+ * The names of the destinations that uploads may have, the usual one first.
+ * @returns {Promise<string[]>}
+ */
+export async function destinations() {
+  const answer = await ask("GET", new URL("destinations", document.baseURI));
+  const body = await answer.json();
+  return body.destinations.filter((/** @type {{state: string}} */ d) => d.state !== "removed").map((/** @type {{name: string}} */ d) => d.name);
 }
 
 /**
@@ -190,15 +202,16 @@ export const receipt = (upload) => (upload.receipt === null ? "" : one(upload.id
  * rejects with an AbortError.
  * @param {File} file
  * @param {string} name
- * @param {string[]} labels
+ * @param {import("./state.js").Terms} terms
  * @param {AbortSignal} signal
  * @param {(sent: number) => void} onProgress
  * @returns {Promise<Upload>}
  */
-export async function send(file, name, labels, signal, onProgress) {
+export async function send(file, name, { labels, destination }, signal, onProgress) {
   const url = new URL(uploads);
   url.searchParams.set("name", name);
   for (const label of labels) url.searchParams.append("label", label);
+  if (destination !== "") url.searchParams.set("destination", destination);
   // fetch does not tell how far the body of a request is.
   const request = new XMLHttpRequest();
   const token = session.current();

@@ -49,10 +49,10 @@ async function control(id, action) {
 
 /**
  * Tries again all that failed and is known here.
- * @param {string[]} labels of what is sent again
+ * @param {import("./state.js").Terms} terms of what is sent again
  */
-async function retryFailed(labels) {
-  sending.resend(state.sends.filter((s) => s.problem && !s.hopeless), labels);
+async function retryFailed(terms) {
+  sending.resend(state.sends.filter((s) => s.problem && !s.hopeless), terms);
   const ids = state.uploads.filter((u) => u.state === "failed").map((u) => u.id);
   try {
     for (let i = 0; i < ids.length; i += api.retriesAtMost) {
@@ -212,8 +212,19 @@ async function refresh() {
     return;
   }
   state.next = from;
+  if (!state.loaded || state.trouble) void learnDestinations();
   letIn();
   uploads.list(seen, asked);
+}
+
+/** Asks where uploads may go: a gateway that has started again may have others. */
+async function learnDestinations() {
+  try {
+    state.destinations = await api.destinations();
+  } catch (err) {
+    if (!isUnknown(err)) notice(err);
+  }
+  changed();
 }
 
 /**

@@ -11,6 +11,7 @@ import { inWords } from "./words.js";
 
 /**
  * @typedef {import("./state.js").Send} Send
+ * @typedef {import("./state.js").Terms} Terms
  */
 
 /** How many files are sent at once; a browser opens six connections. */
@@ -42,23 +43,23 @@ const on = { look: () => {}, moved: () => {}, isUnknown: (/** @type {unknown} */
 /** @param {typeof on} given */
 export function begin(given) {
   Object.assign(on, given);
-  for (const name of takeUnsent()) add({ file: new File([], name), name, labels: [], problem: text("left") });
+  for (const name of takeUnsent()) add({ file: new File([], name), name, terms: { labels: [], destination: "" }, problem: text("left") });
 }
 
 /**
  * @param {import("./choice.js").Chosen[]} files
- * @param {string[]} labels
+ * @param {Terms} terms
  */
-export function choose(files, labels) {
-  for (const { file, name, empty } of files) add({ file, name, labels, problem: empty ? text("folder") : "" });
+export function choose(files, terms) {
+  for (const { file, name, empty } of files) add({ file, name, terms, problem: empty ? text("folder") : "" });
   sendNext();
   changed();
 }
 
-/** @param {{file: File, name: string, labels: string[], problem: string}} what */
-function add({ file, name, labels, problem }) {
+/** @param {{file: File, name: string, terms: Terms, problem: string}} what */
+function add({ file, name, terms, problem }) {
   const cause = problem === "" ? null : { text: problem, theirs: false };
-  state.sends.push({ key: `send-${++sendsMade}`, file, name, labels, sent: 0, running: null, problem: cause, hopeless: cause !== null, attempts: 0, again: 0, id: "" });
+  state.sends.push({ key: `send-${++sendsMade}`, file, name, terms, sent: 0, running: null, problem: cause, hopeless: cause !== null, attempts: 0, again: 0, id: "" });
   if (cause) say(text("wasNotSent", { name }), cause);
 }
 
@@ -81,7 +82,7 @@ async function run(send) {
   send.again = 0;
   on.moved();
   try {
-    const upload = await api.send(send.file, send.name, send.labels, send.running.signal, (sent) => {
+    const upload = await api.send(send.file, send.name, send.terms, send.running.signal, (sent) => {
       send.sent = sent;
       state.rates.note(send.key, sent, performance.now());
       changed();
@@ -194,10 +195,10 @@ export function endAll() {
 
 /**
  * @param {Send[]} sends
- * @param {string[]} labels
+ * @param {Terms} terms
  */
-export function resend(sends, labels) {
-  for (const send of sends) Object.assign(send, { labels, problem: null, sent: 0, attempts: 0, again: 0 });
+export function resend(sends, terms) {
+  for (const send of sends) Object.assign(send, { terms, problem: null, sent: 0, attempts: 0, again: 0 });
   sendNext();
   changed();
 }

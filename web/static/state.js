@@ -10,7 +10,7 @@ import * as session from "./session.js";
  * @property {string} key of its row
  * @property {File} file
  * @property {string} name that it is sent under
- * @property {string[]} labels as key=value
+ * @property {Terms} terms
  * @property {number} sent bytes
  * @property {AbortController | null} running null while it waits for its turn, or has failed
  * @property {Cause | null} problem why it was not taken
@@ -18,6 +18,13 @@ import * as session from "./session.js";
  * @property {number} attempts how often it was begun
  * @property {number} again when it is begun again after it was cut off, on the clock of Date.now; 0 if it was not
  * @property {string} id of the upload that the gateway shows for it meanwhile, or ""
+ */
+
+/**
+ * How files are to be taken.
+ * @typedef {object} Terms
+ * @property {string[]} labels as key=value
+ * @property {string} destination by its name; "" for the gateway's first
  */
 
 /**
@@ -52,6 +59,8 @@ export const state = {
   filter: noFilter,
   /** @type {Upload[]} newest first; by their names if the filter has one */
   uploads: [],
+  /** @type {string[]} the names of where uploads may go, the usual one first */
+  destinations: [],
   /** Bytes that were delivered since nothing was on the way. */
   done: 0,
   /** The address of the uploads that follow them, or "". */

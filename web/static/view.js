@@ -14,6 +14,7 @@ import * as words from "./words.js";
 /**
  * @typedef {import("./state.js").State} State
  * @typedef {import("./state.js").Send} Send
+ * @typedef {import("./state.js").Terms} Terms
  * @typedef {import("./api.js").Upload} Upload
  * @typedef {import("./words.js").Cause} Cause
  * @typedef {import("./language.js").Key} Key
@@ -21,13 +22,13 @@ import * as words from "./words.js";
 
 /**
  * @typedef {object} Actions
- * @property {(files: import("./choice.js").Chosen[], labels: string[]) => void} choose
+ * @property {(files: import("./choice.js").Chosen[], terms: Terms) => void} choose
  * @property {(send: Send) => void} cancelSend
  * @property {() => void} cancelWaiting
- * @property {(sends: Send[], labels: string[]) => void} resend
+ * @property {(sends: Send[], terms: Terms) => void} resend
  * @property {(id: string) => void} remove
  * @property {(id: string, action: "retry" | "hold" | "release") => void} control
- * @property {(labels: string[]) => void} retryFailed
+ * @property {(terms: Terms) => void} retryFailed
  * @property {(upload: Upload) => void} saveReceipt
  * @property {() => void} showMore
  * @property {(filter: Readonly<import("./state.js").Filter>) => void} filterBy
@@ -101,8 +102,28 @@ function show(selector, shown) {
   line.hidden = !shown;
 }
 
-/** The labels that files get, as they are written. */
-const labels = () => find(document, "#labels", HTMLInputElement).value.split(/[\s,]+/).filter(Boolean);
+/**
+ * What is chosen for the files that come next.
+ * @returns {Terms}
+ */
+const terms = () => ({
+  labels: find(document, "#labels", HTMLInputElement).value.split(/[\s,]+/).filter(Boolean),
+  destination: find(document, "#destination", HTMLSelectElement).value,
+});
+
+/**
+ * Offers a choice of destinations where there is one.
+ * @param {string[]} names
+ */
+function offer(names) {
+  const choice = find(document, "#destination", HTMLSelectElement);
+  const offered = [...choice.options].map((o) => o.value);
+  if (offered.length === names.length && offered.every((name, i) => name === names[i])) return;
+  const { value } = choice;
+  choice.replaceChildren(...names.map((name) => new Option(name, name)));
+  choice.value = names.includes(value) ? value : (names[0] ?? "");
+  element("#destination-line").hidden = names.length < 2;
+}
 
 /**
  * Sets text only where it differs: a selection in it survives.
@@ -328,7 +349,7 @@ export class View {
     element("#drop-hint").hidden = false;
     element("#more").addEventListener("click", actions.showMore);
     element("#cancel-waiting").addEventListener("click", actions.cancelWaiting);
-    element("#retry-failed").addEventListener("click", () => actions.retryFailed(labels()));
+    element("#retry-failed").addEventListener("click", () => actions.retryFailed(terms()));
     element("#labels-line").hidden = false;
     this.#listenForFilter();
     this.#listenForFiles();
@@ -353,6 +374,7 @@ export class View {
    * @param {number} now
    */
   render(state, now) {
+    offer(state.destinations);
     const adopted = new Set(state.sends.map((s) => s.id));
     const waiting = state.sends.filter((s) => !s.running && !s.problem);
     const shown = new Set([...waiting.filter((s) => s.again > 0), ...waiting.slice(0, nextAtMost)]);
@@ -478,7 +500,7 @@ export class View {
       removeVerb: problem ? "remove" : "cancel",
       remove: () => this.#actions.cancelSend(send),
       retryVerb: problem && !send.hopeless ? "retry" : null,
-      retry: () => this.#actions.resend([send], labels()),
+      retry: () => this.#actions.resend([send], terms()),
       holdVerb: null,
       hold: () => {},
     };
@@ -530,7 +552,7 @@ export class View {
       const files = event.clipboardData?.files ?? [];
       if (files.length === 0) return;
       event.preventDefault();
-      this.#actions.choose(chosen(files), labels());
+      this.#actions.choose(chosen(files), terms());
     });
     const hover = (/** @type {boolean} */ on) => document.body.classList.toggle("hover", on);
     window.addEventListener("dragover", (event) => {
@@ -546,14 +568,14 @@ export class View {
       hover(false);
       if (!event.dataTransfer?.types.includes("Files")) return;
       event.preventDefault();
-      void dropped(event.dataTransfer, (files) => this.#actions.choose(files, labels()));
+      void dropped(event.dataTransfer, (files) => this.#actions.choose(files, terms()));
     });
   }
 
   /** @param {HTMLInputElement} input */
   #listenForChoice(input) {
     input.addEventListener("change", () => {
-      this.#actions.choose(chosen(input.files ?? []), labels());
+      this.#actions.choose(chosen(input.files ?? []), terms());
       input.value = ""; // the same file may be chosen again
     });
     input.addEventListener("keydown", (event) => {

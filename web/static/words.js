@@ -112,7 +112,7 @@ function phase({ phase, progress }) {
  */
 export function reason(upload) {
   if (upload.state === "failed") return theirs(upload.error ?? upload.attempts.last_error ?? "");
-  if (upload.state === "waiting" || upload.state === "queued") return theirs(upload.attempts.last_error ?? "");
+  if (upload.state === "waiting" || upload.state === "queued") return theirs(upload.blocked ?? upload.attempts.last_error ?? "");
   return null;
 }
 
@@ -196,7 +196,7 @@ export function details(upload, comparison) {
   add("sha256", upload.sha256, false, true);
   add("cksum", upload.cksum === null ? null : `${upload.cksum} ${upload.size}`, false, true);
   if (comparison === "same" || comparison === "unread") add("compared", text(comparison), true);
-  add("destination", upload.destination);
+  add("destination", upload.destination_name === "default" ? upload.destination : `${upload.destination_name} · ${upload.destination}`);
   add("attemptsMade", upload.attempts.count > 0 ? count(upload.attempts.count) : null, true);
   add("lastError", upload.attempts.last_error);
   add("labels", Object.keys(upload.labels).length === 0 ? null : Object.entries(upload.labels).map(([key, value]) => `${key}=${value}`).join(" "));

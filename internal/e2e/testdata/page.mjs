@@ -16,7 +16,7 @@ const npm = createRequire(new URL("../../../tools/npm/package.json", import.meta
 const { chromium, firefox } = npm("playwright-core");
 const axeSource = await readFile(npm.resolve("axe-core/axe.min.js"), "utf8");
 
-const scenarios = { journey, large, keyboard, states, troubled, many, scriptless, languages, pseudo, tokens, folders, thousands, tabs, restart, history, docs };
+const scenarios = { journey, large, keyboard, states, troubled, many, scriptless, languages, pseudo, tokens, folders, thousands, tabs, restart, history, destinations, docs };
 const [name, parameters] = process.argv.slice(2);
 const given = JSON.parse(parameters);
 
@@ -819,9 +819,29 @@ async function restart() {
   await close();
 }
 
+/** Chooses where files go, one of which is paused: they wait there, and say why. */
+async function destinations() {
+  const { page, close } = await open();
+  const choice = page.getByLabel("Destination", { exact: true });
+  await choice.waitFor();
+  assert.deepEqual(await choice.locator("option").allInnerTexts(), ["one", "two"]);
+  await choose(page, "first.txt");
+  await stands(page, "first.txt", "Delivered");
+  await choice.selectOption("two");
+  await choose(page, "second.txt");
+  await row(page, "second.txt").getByText("two is paused").waitFor();
+  await accessible(page);
+  await page.reload();
+  await row(page, "second.txt").getByText("two is paused").waitFor();
+  assert.equal((await fetch(new URL("/destinations/two/resume", given.base), { method: "POST" })).status, 200);
+  await stands(page, "second.txt", "Delivered");
+  await close();
+}
+
 /** Ten thousand uploads, looked through, filtered, and acted upon. */
 async function history() {
   const { page, close } = await open({ refused: ["POST /uploads 400", "POST /uploads 400"] });
+  page.setDefaultTimeout(4 * patience); // the gateway is busy with all of them
   const rows = page.locator(".row");
   await page.waitForFunction(() => document.querySelectorAll(".row").length === 50);
   for (let shown = 50; shown < given.many;) {
