@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -42,18 +41,8 @@ func benchThrough(ctx context.Context, dir, binary string, o options) (err error
 		return err
 	}
 	defer func() { err = errors.Join(err, end(gw)) }()
-	// What was stored goes when its run is over, as in benchLarge.
 	fresh := func(c contestant, stored func(name string) string) contestant {
-		deliver := c.deliver
-		c.deliver = func(ctx context.Context, name string) (cost, error) {
-			if err := warm(source); err != nil {
-				return cost{}, err
-			}
-			took, err := deliver(ctx, name)
-			return took, errors.Join(err, checkStored(stored(name), size), os.Truncate(stored(name), 0))
-		}
-		c.memory = 2*size + spare // the gateway has it meanwhile
-		return c
+		return c.fresh(source, size, 2*size, stored) // the gateway has it meanwhile
 	}
 	contestants := []contestant{
 		fresh(contestant{

@@ -134,19 +134,8 @@ func benchLarge(ctx context.Context, dir, binary string, o options) (err error) 
 		return err
 	}
 	defer func() { err = errors.Join(err, web.stop()) }()
-	// What was stored goes when its run is over: it is not needed, and the disk is
-	// not without end.
 	fresh := func(c contestant, stored func(name string) string) contestant {
-		deliver := c.deliver
-		c.deliver = func(ctx context.Context, name string) (cost, error) {
-			if err := warm(source); err != nil {
-				return cost{}, err
-			}
-			took, err := deliver(ctx, name)
-			return took, errors.Join(err, checkStored(stored(name), size), os.Truncate(stored(name), 0))
-		}
-		c.memory = size + spare
-		return c
+		return c.fresh(source, size, size, stored)
 	}
 	contestants := []contestant{
 		fresh(contestant{
@@ -167,6 +156,22 @@ func benchLarge(ctx context.Context, dir, binary string, o options) (err error) 
 	}
 	report(fmt.Sprintf("One file of %d MiB", size>>20), contestants, costs, float64(size)/1e6, "MB")
 	return nil
+}
+
+// fresh delivers a file whose pages are in memory, and checks that it is stored.
+// What was stored goes when the run is over: it is not needed, and the disk is not
+// without end. kept is how many bytes of files a run has on the disk at once.
+func (c contestant) fresh(source string, size, kept int64, stored func(name string) string) contestant {
+	deliver := c.deliver
+	c.deliver = func(ctx context.Context, name string) (cost, error) {
+		if err := warm(source); err != nil {
+			return cost{}, err
+		}
+		took, err := deliver(ctx, name)
+		return took, errors.Join(err, checkStored(stored(name), size), os.Truncate(stored(name), 0))
+	}
+	c.memory = kept + spare
+	return c
 }
 
 func checkStored(path string, size int64) error {
