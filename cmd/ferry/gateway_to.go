@@ -22,8 +22,7 @@ func (f *destinationFlags) register(flags *pflag.FlagSet) {
 		"Several are given one after another, each with a name that uploads choose it by; those that name none go to the first. One without a name is called default. "+
 		"v3://HOST:PORT is for wire version 3: ?window=N has N packets in flight and several files at once, for a server that copes, as Ferry's does; "+
 		"?dialect=mainstream or per-slice, and &slice=N, for old servers that speak so")
-	flags.StringArrayVar(&f.join, "join", nil, "`[NAME=]TOKEN` to register with at the server, of several at that of the name, as its operator's \"ferry server token create\" printed it; needed until the gateway is known there. "+
-		"@FILE reads it from a file. Others on this machine can see a command line (ps): FERRY_JOIN, a file of settings or @FILE keep it from them")
+	flags.StringArrayVar(&f.join, "join", nil, "`[NAME=]TOKEN` to register with at the server, of several at that of the name, as its operator's \"ferry server token create\" printed it; needed until the gateway is known there. "+joinUsage)
 	flags.StringArrayVar(&f.deliveries, "deliveries", nil, "`NAME=N` deliveries at once to the destination of that name, instead of --workers; can be repeated")
 }
 

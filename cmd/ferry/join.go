@@ -16,12 +16,14 @@ const (
 	joinPrefix = "ferry-join-"
 	// maxJoin bounds a file with a token, in bytes.
 	maxJoin = 4 << 10
+
+	// joinUsage ends what is said of --join.
+	joinUsage = "@FILE reads it from a file. Others on this machine can see a command line (ps): FERRY_JOIN, a file of settings or @FILE keep it from them"
 )
 
 // registerJoin gives a subcommand the flag of the token to register with.
 func registerJoin(flags *pflag.FlagSet, join *string) {
-	flags.StringVar(join, "join", "", "`TOKEN` to register with at the server, as its operator's \"ferry server token create\" printed it; needed until the client is known there. "+
-		"@FILE reads it from a file. Others on this machine can see a command line (ps): FERRY_JOIN, a file of settings or @FILE keep it from them")
+	flags.StringVar(join, "join", "", "`TOKEN` to register with at the server, as its operator's \"ferry server token create\" printed it; needed until the client is known there. "+joinUsage)
 }
 
 // readJoin returns the token that --join names. Errors do not show it.
