@@ -455,7 +455,12 @@ func (c *core) deliverAll() (stop func()) {
 // take receives one file and returns its upload.
 func (c *core) take(name, content string) Upload {
 	c.t.Helper()
-	r := c.receive(c.t.Context())
+	return c.takeIn(c.receive(c.t.Context()), name, content)
+}
+
+// takeIn is take by a reception that has begun.
+func (c *core) takeIn(r *reception, name, content string) Upload {
+	c.t.Helper()
 	defer r.abort()
 	if _, err := r.add(fileName(c.t, name), int64(len(content)), strings.NewReader(content)); err != nil {
 		c.t.Fatal(err)

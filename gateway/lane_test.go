@@ -52,16 +52,8 @@ func (c *core) takeFor(destination, name, content string) Upload {
 		c.t.Fatal(err)
 	}
 	r := c.receiveOnce(c.t.Context())
-	defer r.abort()
 	r.to(o)
-	if _, err := r.add(fileName(c.t, name), int64(len(content)), strings.NewReader(content)); err != nil {
-		c.t.Fatal(err)
-	}
-	u, err := r.commit()
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	return u[0]
+	return c.takeIn(r, name, content)
 }
 
 // wantStatus compares how it stands with a destination, apart from when it failed.
