@@ -351,32 +351,51 @@ func TestTornSidecar(t *testing.T) {
 		t.Fatal(err)
 	}
 	states := map[int64]string{0: "", 8: "state 0", 16: "state 1", 24: "state 2"}
-	seen := map[int64]int{}
-	rapid.Check(t, func(r *rapid.T) {
+	goesOn := func(torn, there []byte) int64 {
+		t.Helper()
+		if err := errors.Join(os.WriteFile(sidecar, torn, 0o600), os.WriteFile(data, there, 0o640)); err != nil {
+			t.Fatal(err)
+		}
+		s, size, state := goOn(t, d, "k")
+		if want, ok := states[size]; !ok || state != want || size > int64(len(there)) {
+			t.Errorf("%d bytes of %d and %q", size, len(there), state)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		return size
+	}
+	flip := func(slot, at, bit int) []byte {
 		torn := append([]byte(nil), whole...)
+		torn[slot*blob.SlotSize+at] ^= 1 << bit
+		return torn
+	}
+	if got := goesOn(whole, bytes); got != 24 {
+		t.Errorf("untouched, %d bytes are kept", got)
+	}
+	if got := goesOn(nil, bytes); got != 0 {
+		t.Errorf("without a sidecar, %d bytes are kept", got)
+	}
+	fell := map[int64]bool{}
+	for slot := range 3 {
+		fell[goesOn(flip(slot, 20, 0), bytes)] = true
+	}
+	if !fell[16] || !fell[24] {
+		t.Errorf("with each slot broken: %v bytes are kept, want 16 where it was the newest, else 24", fell)
+	}
+	rapid.Check(t, func(r *rapid.T) {
+		torn := whole
 		if rapid.Bool().Draw(r, "cut") {
 			torn = torn[:rapid.IntRange(0, len(torn)-1).Draw(r, "length")]
 		} else {
 			// The slots are mostly empty: where they are not.
-			slot := rapid.IntRange(0, 2).Draw(r, "slot") * blob.SlotSize
-			torn[slot+rapid.IntRange(0, 70).Draw(r, "byte")] ^= 1 << rapid.IntRange(0, 7).Draw(r, "bit")
+			torn = flip(rapid.IntRange(0, 2).Draw(r, "slot"), rapid.IntRange(0, 70).Draw(r, "byte"), rapid.IntRange(0, 7).Draw(r, "bit"))
 		}
-		there := bytes[:rapid.IntRange(0, len(bytes)).Draw(r, "bytes there")]
-		if err := errors.Join(os.WriteFile(sidecar, torn, 0o600), os.WriteFile(data, there, 0o640)); err != nil {
-			r.Fatal(err)
-		}
-		s, size, state := goOn(t, d, "k")
-		seen[size]++
-		if want, ok := states[size]; !ok || state != want || size > int64(len(there)) {
-			r.Errorf("%d bytes of %d and %q", size, len(there), state)
-		}
-		if err := s.Close(); err != nil {
-			r.Error(err)
+		goesOn(torn, bytes[:rapid.IntRange(0, len(bytes)).Draw(r, "bytes there")])
+		if t.Failed() {
+			r.FailNow()
 		}
 	})
-	if seen[24] == 0 || seen[16] == 0 || seen[0] == 0 {
-		t.Errorf("kept: %v times; want each", seen)
-	}
 	// A sidecar of another key is none.
 	if err := errors.Join(os.WriteFile(sidecar, whole, 0o600), os.WriteFile(data, bytes, 0o640),
 		os.Rename(sidecar, strings.Replace(sidecar, "-k.", "-other.", 1)), os.Rename(data, strings.Replace(data, "-k", "-other", 1))); err != nil {
