@@ -88,15 +88,20 @@ async function saveReceipt(upload) {
   await act(upload.id, async () => view.save(await api.receiptFile(upload)));
 }
 
-/** Shows as many more as are shown. */
+/** Shows as many more as are shown, also if the list comes anew meanwhile. */
 async function showMore() {
-  if (state.next === "") return;
-  const from = state.next;
+  const token = session.current();
+  const { filter } = state;
+  const wanted = state.uploads.length + Math.min(Math.max(state.uploads.length, page), pageAtMost);
   try {
-    const { uploads: more, next } = await api.list(from, Math.min(Math.max(state.uploads.length, page), pageAtMost));
-    if (state.next !== from) return; // the list came anew meanwhile
-    state.next = next;
-    uploads.append(more);
+    while (state.next !== "" && state.uploads.length < wanted) {
+      const from = state.next;
+      const { uploads: more, next } = await api.list(from, Math.min(wanted - state.uploads.length, pageAtMost));
+      if (token !== session.current() || filter !== state.filter) return; // it is another list
+      if (state.next !== from) continue;
+      state.next = next;
+      uploads.append(more);
+    }
   } catch (err) {
     if (!isUnknown(err)) notice(err);
   }
@@ -198,15 +203,15 @@ async function refresh() {
   const { filter } = state;
   /** @type {Map<string, Upload>} */
   const seen = new Map();
-  const wanted = Math.max(page, state.uploads.length);
+  const wanted = () => Math.max(page, state.uploads.length); // which "Show more" raises meanwhile
   let from = api.listAddress(filter);
   try {
     do {
-      const answer = await api.list(from, Math.min(wanted - seen.size, pageAtMost));
+      const answer = await api.list(from, Math.min(wanted() - seen.size, pageAtMost));
       for (const upload of answer.uploads) seen.set(upload.id, upload);
       from = answer.next;
       if (token !== session.current() || filter !== state.filter) return; // it is another list
-    } while (from !== "" && seen.size < wanted);
+    } while (from !== "" && seen.size < wanted());
   } catch (err) {
     if (!isUnknown(err)) notice(err);
     return;
