@@ -115,7 +115,7 @@ var problemPages = []problemPage{
 		"Make room on the gateway's disk, or wait until uploads have been delivered, and send it again."},
 }
 
-var problemTemplate = template.Must(template.New("").Parse(`{{define "head"}}<!doctype html>
+var problemTemplate = template.Must(template.New("").Parse(`{{define "head"}}<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">

@@ -49,9 +49,9 @@ func TestPagePseudoLanguage(t *testing.T) {
 
 // runNode runs a script of testdata, which fails if something is not as it
 // should be.
-func runNode(t *testing.T, script string) {
+func runNode(t *testing.T, script string, args ...string) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "node", filepath.Join("testdata", script))
+	cmd := exec.CommandContext(t.Context(), "node", append([]string{filepath.Join("testdata", script)}, args...)...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
