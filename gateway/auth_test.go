@@ -171,6 +171,7 @@ func TestScopes(t *testing.T) {
 		{"GET", own, ScopeUpload, 200}, {"GET", own, ScopeRead, 200}, {"GET", own, ScopeAdmin, 200},
 		{"GET", other, ScopeUpload, 404}, {"GET", other, ScopeRead, 200}, {"GET", other, ScopeAdmin, 200},
 		{"GET", none, ScopeUpload, 404}, {"GET", none, ScopeRead, 404},
+		{"GET", own + "/attempts", ScopeUpload, 200}, {"GET", other + "/attempts", ScopeUpload, 404}, {"GET", other + "/attempts", ScopeRead, 200},
 		{"GET", own + "/receipt", ScopeUpload, 404}, {"GET", other + "/receipt", ScopeUpload, 404},
 		{"GET", "/uploads", ScopeRead, 200}, {"GET", "/nowhere", ScopeUpload, 403}, {"GET", "/nowhere", ScopeRead, 404},
 		{"POST", "/uploads?name=more", ScopeRead, 403}, {"POST", own + "/retry", ScopeUpload, 403}, {"POST", none + "/retry", ScopeUpload, 403},
@@ -203,7 +204,7 @@ func TestScopes(t *testing.T) {
 		}
 	}
 	// What another sent is refused in the same words as what there is not.
-	for _, c := range [][2]string{{"GET", ""}, {"DELETE", ""}, {"POST", "/cancel"}} {
+	for _, c := range [][2]string{{"GET", ""}, {"GET", "/attempts"}, {"DELETE", ""}, {"POST", "/cancel"}} {
 		method := c[0]
 		strange := s.as(t, tokens[ScopeUpload], method, other+c[1], "").problem(t, kindNotFound)
 		missing := s.as(t, tokens[ScopeUpload], method, none+c[1], "").problem(t, kindNotFound)

@@ -49,6 +49,7 @@ type delivery struct {
 	mu        sync.Mutex
 	progress  proto.Progress // guarded by mu
 	matched   bool           // in this attempt: the file may be stored; guarded by mu
+	sent      bool           // the file was begun; guarded by mu
 	noted     bool           // by this attempt, that it may be; used by Send's goroutine, and after it
 	cancelled bool           // somebody asked for it; guarded by mu
 }
@@ -368,6 +369,9 @@ func (g *Gateway) record(ctx context.Context, tx *sql.Tx, d *delivery, o outcome
 		}
 	}
 	if err := d.lane.noteHealth(ctx, tx, o, now); err != nil {
+		return err
+	}
+	if err := d.noteAttempt(ctx, tx, o, now); err != nil {
 		return err
 	}
 	if o.final() {

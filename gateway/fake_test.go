@@ -173,6 +173,14 @@ func (c *fakeCore) held(method string, id ulid.ULID, held bool) (Upload, error) 
 	return u, err
 }
 
+func (c *fakeCore) attempts(ctx context.Context, id ulid.ULID) (attemptList, error) {
+	if err := c.fails("attempts"); err != nil {
+		return attemptList{}, err
+	}
+	u, err := c.get(ctx, id)
+	return attemptList{Count: u.Attempts.Count, Attempts: []AttemptStatus{}}, err
+}
+
 func (c *fakeCore) receipt(ctx context.Context, id ulid.ULID) (Upload, []byte, error) {
 	if err := c.fails("receipt"); err != nil {
 		return Upload{}, nil, err

@@ -119,7 +119,7 @@ func TestTokenOfOneDestination(t *testing.T) {
 			t.Errorf("lists %d uploads, want 2", len(got))
 		}
 		s.as(t, token, "GET", shown.address(), "").upload(t, http.StatusOK)
-		for _, path := range []string{"", "/receipt", "/events", "?wait=1"} {
+		for _, path := range []string{"", "/attempts", "/receipt", "/events", "?wait=1"} {
 			s.as(t, token, "GET", hidden.address()+path, "").problem(t, kindNotFound)
 		}
 	}

@@ -99,6 +99,7 @@ func (l *live) end(d *delivery) {
 func (d *delivery) progressed(p proto.Progress) {
 	d.mu.Lock()
 	d.progress = p
+	d.sent = d.sent || p.Phase == proto.PhaseSending
 	d.mu.Unlock()
 }
 

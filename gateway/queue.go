@@ -42,8 +42,9 @@ const nextDue = "select due_at from jobs where lane = $1 and parked = 0 and due_
 type claim struct {
 	id        ulid.ULID
 	fence     int64 // also the number of this attempt
-	failures  int   // in a row, before this one
-	cancelled bool  // somebody asked for that before it was claimed
+	began     time.Time
+	failures  int  // in a row, before this one
+	cancelled bool // somebody asked for that before it was claimed
 	body      string
 	lane      *lane
 	sender    sql.Null[string] // the name of the token that it was sent with
@@ -69,6 +70,11 @@ func claimDue(ctx context.Context, tx *sql.Tx, l *lane, now time.Time) (c claim,
 	if err != nil {
 		return claim{}, time.Time{}, fmt.Errorf("claim: %w", err)
 	}
+	if c.fence > 1 {
+		if err := noteLapse(ctx, tx, c.id, l.To.String(), now); err != nil {
+			return claim{}, time.Time{}, err
+		}
+	}
 	var (
 		name string
 		sha  []byte
@@ -76,13 +82,13 @@ func claimDue(ctx context.Context, tx *sql.Tx, l *lane, now time.Time) (c claim,
 
 		mode, modified sql.Null[int64]
 	)
-	if err := tx.QueryRowContext(ctx, `update uploads set state = 'delivering', attempts = $1, updated_at = $2, changed = `+nextChange+` where id = $3
-		returning name, size, sha256, cksum, body, mode, modified, token`, c.fence, now.UnixMicro(), c.id).
+	if err := tx.QueryRowContext(ctx, `update uploads set state = 'delivering', attempts = $1, attempted_at = $2, updated_at = $3, changed = `+nextChange+` where id = $4
+		returning name, size, sha256, cksum, body, mode, modified, token`, c.fence, now.UnixMicro(), now.UnixMicro(), c.id).
 		Scan(&name, &sum.Size, &sha, &sum.Cksum, &c.body, &mode, &modified, &c.sender); err != nil {
 		return claim{}, time.Time{}, fmt.Errorf("claim: %w", err)
 	}
 	copy(sum.SHA256[:], sha)
-	c.lane = l
+	c.lane, c.began = l, now
 	at := attributesOf(mode, modified)
 	c.offer = proto.Offer{ID: proto.TransferID(c.id), Size: sum.Size, Mode: at.mode, ModTime: at.modTime, Sum: &sum}
 	if c.offer.Name, err = proto.ParseFileName(name); err != nil {

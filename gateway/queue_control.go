@@ -123,6 +123,9 @@ func (g *Gateway) cancelIdle(ctx context.Context, tx *sql.Tx, u Upload) error {
 	if err != nil {
 		return err
 	}
+	if err := noteLapse(ctx, tx, u.ID, l.To.String(), now); err != nil {
+		return err
+	}
 	f, known, err := lookUp(ctx, tx, l.client(), u.Name)
 	if err != nil {
 		return err
@@ -139,6 +142,9 @@ func (g *Gateway) cancelIdle(ctx context.Context, tx *sql.Tx, u Upload) error {
 // forget deletes a final upload; file tells whether its file has to go, too.
 func forget(ctx context.Context, tx *sql.Tx, id ulid.ULID) (file bool, err error) {
 	if err := dropBody(ctx, tx, id); err != nil {
+		return false, err
+	}
+	if err := dropAttempts(ctx, tx, id); err != nil {
 		return false, err
 	}
 	var body string

@@ -135,7 +135,8 @@ func TestV4ResumesExactly(t *testing.T) {
 			}
 			var read atomic.Int64
 			var at []int64
-			watch := proto.Watcher{Progress: func(p proto.Progress) { at = append(at, p.Bytes) }}
+			var last proto.Progress
+			watch := proto.Watcher{Progress: func(p proto.Progress) { at, last = append(at, p.Bytes), p }}
 			distrusted := false
 			watch.Summed = func(s []byte) { distrusted = distrusted || s == nil }
 			if test.begun != nil {
@@ -160,6 +161,9 @@ func TestV4ResumesExactly(t *testing.T) {
 			}
 			if !slicesContainAtLeast(at, kept) {
 				t.Errorf("progress %v", at)
+			}
+			if want := int64(kept) * int64(2-test.sends); last.From != want || last.Bytes != size {
+				t.Errorf("progress %+v, want it from %d on", last, want)
 			}
 		})
 	}

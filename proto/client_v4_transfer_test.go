@@ -111,9 +111,13 @@ func TestV4Exists(t *testing.T) {
 				there, _ := h.stored("taken")
 				o, src := offered(t, "taken", content(size), known)
 				o.ID[0]++ // another transfer
-				r, err := c.Send(t.Context(), o, src, proto.Watcher{})
+				var last proto.Progress
+				r, err := c.Send(t.Context(), o, src, proto.Watcher{Progress: func(p proto.Progress) { last = p }})
 				if err != nil || r.Sends != 0 || r.Sum != there.Sum || len(r.Envelope) == 0 {
 					t.Errorf("the same content: %+v, %v", r, err)
+				}
+				if known && size == largeSize && last.From != size { // else its content is sent before that is known
+					t.Errorf("progress %+v, want all of it from before", last)
 				}
 				for _, other := range [][]byte{append([]byte{1}, content(size)[1:]...), content(size + 1)} {
 					o, src := offered(t, "taken", other, known)

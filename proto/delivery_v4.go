@@ -184,6 +184,7 @@ func (d *deliveryV4) run(ctx context.Context) (Receipt, error) {
 	}
 	switch {
 	case a.code == v4.CodeStored:
+		d.now.From = d.offer.Size
 		return d.stored(a, d.offer.Sum, 0)
 	case a.code != v4.CodeGo:
 		return Receipt{}, d.settled(a)
@@ -206,6 +207,7 @@ func (d *deliveryV4) run(ctx context.Context) (Receipt, error) {
 // the sums differ.
 func (d *deliveryV4) sendOnce(ctx context.Context) (r Receipt, again bool, err error) {
 	d.phase(PhaseSending)
+	d.now.From = d.kept
 	d.reached(d.kept)
 	if err := d.stream(ctx); err != nil {
 		return Receipt{}, false, err

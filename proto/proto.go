@@ -129,6 +129,7 @@ const (
 type Progress struct {
 	Phase        Phase
 	Bytes        int64 // of the plaintext
+	From         int64 // of Bytes, so many the server had kept from before
 	TotalBytes   int64
 	Packets      int64
 	TotalPackets int64

@@ -51,6 +51,7 @@ var exampleSteps = []exampleStep{
 	{"putUpload", "id label mode mtime", "raw", 202, "raw"},
 	{"putUpload", "id destination Last-Modified X-Ferry-Mode X-Ferry-Mtime Repr-Digest Content-Digest Content-MD5 X-Checksum-Sha256 Idempotency-Key Prefer", "raw", 200, ""},
 	{"getUpload", "id wait", "", 200, "delivered"},
+	{"getAttempts", "id", "", 200, "delivered"},
 	{"getReceipt", "id", "", 200, ""},
 	{"getEvents", "Last-Event-ID", "", 200, ""},
 	{"getUploadEvents", "id", "", 200, ""},
@@ -310,7 +311,7 @@ func decoded(t *testing.T, mediaType string, body []byte) (value any) {
 
 // another are the names of what is another one each time: then the kind alone
 // has to be that of the example, and nothing must not be something.
-var another = []string{"id", "created_at", "updated_at", "delivered_at", "destination", "receipt", "count", "attempts"}
+var another = []string{"id", "created_at", "updated_at", "delivered_at", "began_at", "ended_at", "destination", "receipt", "count", "attempts"}
 
 // differences tells where an answer is not as an example is.
 func differences(at string, got, want any) (all []string) {
@@ -323,7 +324,8 @@ func differences(at string, got, want any) (all []string) {
 			g, inGot := got[key]
 			w, inWant := want[key]
 			_, nested := w.(map[string]any)
-			if inGot == inWant && slices.Contains(another, key) && !nested && reflect.TypeOf(g) == reflect.TypeOf(w) && (g == "") == (w == "") {
+			_, listed := w.([]any)
+			if inGot == inWant && slices.Contains(another, key) && !nested && !listed && reflect.TypeOf(g) == reflect.TypeOf(w) && (g == "") == (w == "") {
 				continue
 			}
 			if inGot != inWant {

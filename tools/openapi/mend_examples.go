@@ -76,6 +76,12 @@ var bodyExamples = map[string]map[string]object{
 	"/uploads/{id} get": {
 		"responses/200" + jsonBody: {"delivered": delivered("build-17/notes.txt")},
 	},
+	"/uploads/{id}/attempts get": {
+		"responses/200" + jsonBody: {"delivered": object{"count": 1, "attempts": []any{object{
+			"number": 1, "began_at": "2026-03-14T15:09:26.736215Z", "ended_at": "2026-03-14T15:09:27.135421Z", "outcome": "delivered", "error": nil,
+			"bytes": 14, "resumed_from": 0, "sends": 1, "destination": "v4://files.example.org:1257",
+		}}}},
+	},
 	"/uploads/bulk post": {
 		asRequest + "application/json": {"cancel": object{"action": "cancel", "ids": []any{exampleID}}},
 		"responses/200" + jsonBody: {"cancel": object{"results": []any{

@@ -23,6 +23,12 @@ var more = map[string]map[string]object{
 		"destination": {"description": "The native server's URL", "examples": []any{"v3://127.0.0.1:1256?window=64"}},
 		"receipt":     {"format": "uri-reference", "examples": []any{"/uploads/01KKPXQ7M7C1WB0K8VQ0N4Y6TJ/receipt"}},
 	},
+	"AttemptStatus": {
+		"destination": {"examples": []any{"v4://files.example.org:1257"}},
+	},
+	"attemptList": {
+		"attempts": {"maxItems": 21},
+	},
 	"bulkOrder": {
 		"ids": {"minItems": 1, "maxItems": 1000},
 	},
