@@ -12,6 +12,8 @@ package gateway
 //
 //	@tag.name					uploads
 //	@tag.description			Files on their way
+//	@tag.name					destinations
+//	@tag.description			Where they are delivered to
 //	@tag.name					service
 //	@tag.description			How the gateway is, and what describes it
 

@@ -90,8 +90,8 @@ func (a *httpAPI) around(next http.Handler) http.Handler {
 			a.fail(x, r, f)
 			return
 		}
-		if a.front.isAtBase(r) {
-			x.Header().Set("Location", "/")
+		if to := a.elsewhere(r); to != "" {
+			x.Header().Set("Location", to)
 			x.WriteHeader(http.StatusPermanentRedirect)
 			return
 		}

@@ -106,7 +106,7 @@ func conforms(doc *openapi3.T, r *http.Request, rec *recording) error {
 	}
 	op := operation(doc, r)
 	if op == nil {
-		if isStatic(r.URL.Path) && rec.status < http.StatusBadRequest {
+		if isStatic(r.URL.Path) && rec.status < http.StatusBadRequest || rec.status == http.StatusPermanentRedirect && h.Get("Location") != "" {
 			return nil
 		}
 		if !slices.Contains([]int{http.StatusUnauthorized, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusForbidden, http.StatusMisdirectedRequest}, rec.status) {
@@ -142,7 +142,27 @@ func conforms(doc *openapi3.T, r *http.Request, rec *recording) error {
 	if content == nil {
 		return fmt.Errorf("the type %s is not described", mediaType)
 	}
+	if mediaType == problemType && r.Method != http.MethodHead {
+		if err := isShown(content.Examples, rec.body.Bytes()); err != nil {
+			return err
+		}
+	}
 	return validate(content.Schema, h, mediaType, rec.body.Bytes())
+}
+
+// isShown wants a problem of the same kind among the examples of its answer.
+func isShown(examples openapi3.Examples, body []byte) error {
+	var p problem
+	if err := json.Unmarshal(body, &p); err != nil {
+		return err
+	}
+	for _, x := range examples {
+		shown, ok := x.Value.Value.(map[string]any)
+		if ok && shown["type"] == p.Type {
+			return nil
+		}
+	}
+	return fmt.Errorf("no example is a problem of the type %s", p.Type)
 }
 
 func validate(schema *openapi3.SchemaRef, h http.Header, mediaType string, body []byte) error {
@@ -249,6 +269,7 @@ func TestConformsCatches(t *testing.T) {
 		"deep":       answer(200, "application/json", replaced(`"count":0`, `"count":"0"`)),
 		"problem":    answer(404, problemType, `{"type": "/problems/x"}`),
 		"kind":       answer(404, problemType, strings.Replace(problem, "not-found", "x", 1)),
+		"not shown":  answer(404, problemType, strings.Replace(problem, "not-found", "no-receipt", 1)),
 		"plain json": answer(404, "application/json", problem),
 	} {
 		if err := conforms(doc, r, rec); err == nil {

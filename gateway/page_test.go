@@ -105,3 +105,24 @@ func TestPageIsSmall(t *testing.T) {
 		t.Errorf("the page has %d bytes; want at most %d", files+words, most)
 	}
 }
+
+// TestSlashAtTheEnd leads to where the links of a page lead where they are to.
+func TestSlashAtTheEnd(t *testing.T) {
+	s := newGuarded(t)
+	s.token(t, "ci", ScopeRead)
+	for from, to := range map[string]string{
+		"/docs/": "/docs", "/problems/": "/problems", "/destinations/": "/destinations", "/events/": "/events",
+		"/uploads/?state=failed&label=a%3Db": "/uploads?state=failed&label=a%3Db",
+	} {
+		for _, method := range []string{"GET", "HEAD"} {
+			if a := s.ask(t, method, from, nil); a.StatusCode != http.StatusPermanentRedirect || a.Header.Get("Location") != to {
+				t.Errorf("%s %s: %d to %q, want 308 to %s", method, from, a.StatusCode, a.Header.Get("Location"), to)
+			}
+		}
+	}
+	for _, path := range []string{"//www.example.org/", "/docs//", "/app.js/", "/uploads/x/"} {
+		if a := s.ask(t, "GET", path, nil); a.Header.Get("Location") != "" {
+			t.Errorf("%s: %d to %q, want nowhere", path, a.StatusCode, a.Header.Get("Location"))
+		}
+	}
+}

@@ -79,7 +79,7 @@ var (
 	kindUndelivered = problemKind{"undelivered", http.StatusFailedDependency, "The file was kept and cannot be delivered"}
 	kindHeader      = problemKind{"header", http.StatusRequestHeaderFieldsTooLarge, "The request's header is too large"}
 	kindInternal    = problemKind{"internal", http.StatusInternalServerError, "Internal error"}
-	kindBusy        = problemKind{"busy", http.StatusServiceUnavailable, "Too many uploads are coming in"}
+	kindBusy        = problemKind{"busy", http.StatusServiceUnavailable, "The gateway is busy"}
 	kindStopping    = problemKind{"stopping", http.StatusServiceUnavailable, "The gateway is being stopped"}
 	kindNotReady    = problemKind{"not-ready", http.StatusServiceUnavailable, "The gateway cannot take uploads"}
 	kindFull        = problemKind{"full", http.StatusInsufficientStorage, "The gateway has no room left"}
@@ -189,7 +189,7 @@ func (a *httpAPI) transport(r *http.Request, err error) *refusalError {
 	case fromBody, errors.Is(err, errLength), errors.Is(err, io.ErrUnexpectedEOF), r.Context().Err() != nil && errors.Is(err, context.Canceled):
 		return refusal(kindIncomplete, "It ended before it was complete, or breaks the rules of HTTP. Nothing of this request was kept. Send it again.")
 	}
-	return refusal(kindInternal, "internal error")
+	return refusal(kindInternal, "The gateway met an error that it did not expect: its log has it, under the request_id. What was answered with success before is kept; whether this request was done is not known. Try it again.")
 }
 
 // fail answers with an error. The connection is closed if the body was not read

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"strings"
 )
 
@@ -193,13 +194,17 @@ func (f *Front) rfc7239(h http.Header) (client hop) {
 	return client
 }
 
+// addressed is where the description of the API has an address as a value, alone on
+// its line.
+var addressed = regexp.MustCompile(`(?m)^( *(?:- |[a-z_]+: ))(/(?:problems|uploads)/[^ {]+)$`)
+
 // describe returns the description of the API as it is below the base path.
 func (f *Front) describe(openAPI []byte) []byte {
 	if f.BasePath == "" {
 		return openAPI
 	}
 	below := bytes.Replace(openAPI, []byte("\n    url: /\n"), []byte("\n    url: "+f.BasePath+"\n"), 1)
-	return bytes.ReplaceAll(below, []byte("- "+problemsPath), []byte("- "+f.BasePath+problemsPath))
+	return addressed.ReplaceAll(below, []byte("${1}"+f.BasePath+"${2}"))
 }
 
 // maxHops bounds how many proxies are asked one after another.

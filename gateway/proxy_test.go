@@ -172,6 +172,13 @@ func TestDescribeBelow(t *testing.T) {
 	if doc.Servers[0].URL != "/ferry" || !strings.HasPrefix(kind.(string), "/ferry/problems/") || doc.Paths.Value("/problems") == nil {
 		t.Errorf("server %s, kind %v", doc.Servers[0].URL, kind)
 	}
+	if err := doc.Validate(t.Context(), openapi3.IsOpenAPI31OrLater()); err != nil { // its examples, too
+		t.Error(err)
+	}
+	list, err := doc.Paths.Value("/uploads").Get.Responses.Value("200").Value.Content["application/json"].Examples["list"].Value.MarshalJSON()
+	if err != nil || !strings.Contains(string(list), `"/ferry/uploads/`+anID+receiptPath+`"`) {
+		t.Errorf("the list is shown as %s, %v", list, err)
+	}
 }
 
 func TestCheckGuarded(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -177,6 +178,26 @@ func (a *httpAPI) serve(h handler) http.HandlerFunc {
 			a.fail(x, r, err)
 		}
 	}
+}
+
+// slashless are addresses that people write with a slash at the end as well, whose
+// pages have links that lead elsewhere then.
+var slashless = []string{docsPath, problemsIndex, "/uploads", destinationsPath, eventsPath}
+
+// elsewhere is where what a request asks for is, if that is not where it asks; else
+// "". That is the same for everybody.
+func (a *httpAPI) elsewhere(r *http.Request) string {
+	if a.front.isAtBase(r) {
+		return "/"
+	}
+	path, slash := strings.CutSuffix(r.URL.Path, "/")
+	if !slash || !isSafe(r.Method) || !slices.Contains(slashless, path) {
+		return ""
+	}
+	if r.URL.RawQuery != "" {
+		path += "?" + r.URL.RawQuery
+	}
+	return path
 }
 
 func notFound(*exchange, *http.Request) error {

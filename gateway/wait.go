@@ -208,7 +208,7 @@ func (a *httpAPI) waited(r *http.Request, id ulid.ULID) (Upload, error) {
 //	@ID				getUpload
 //	@Tags			uploads
 //	@Produce		json
-//	@Description	With wait, the answer comes as soon as the upload's state or the number of its attempts is another one than at the beginning, or at once if that is final: a loop of such requests follows an upload with nothing missed if each sends the ETag of the answer before in If-None-Match. Progress alone ends no wait.
+//	@Description	With wait, the answer comes as soon as the upload's state or the number of its attempts is another one than at the beginning, or at once if that is final and not known by If-None-Match: a loop of such requests follows an upload with nothing missed if each sends the ETag of the answer before in If-None-Match. Progress alone ends no wait.
 //	@Param			id				path		string	true	"The upload's id"
 //	@Param			wait			query		integer	false	"For how many seconds the answer may wait for a change"	minimum(0)	maximum(60)	example(30)
 //	@Param			If-None-Match	header		string	false	"The ETag of an answer before: with wait, changes since that one count"

@@ -187,6 +187,7 @@ var curlRows = map[string][]curlRow{
 		{"or do not come at all", `curl --fail-with-body --retry 5 -T big.iso $GW/uploads/retried`, "202", ""},
 	},
 	"the description": {
+		{"is a page", `curl -L $GW/docs/`, "200", `<link rel="stylesheet" href="docs/`},
 		{"is served", `curl $GW/openapi.yaml`, "200", `^openapi: "3\.1\.\d"$`},
 	},
 }

@@ -76,6 +76,9 @@ func mend(doc object, f facts) error {
 	if err := mendUploads(paths); err != nil {
 		return err
 	}
+	if err := mendProblems(doc); err != nil {
+		return err
+	}
 	mendStrings(doc)
 	return nil
 }

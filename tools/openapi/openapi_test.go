@@ -81,6 +81,8 @@ func TestMendRefuses(t *testing.T) {
 		"nothing":          {func(object) {}, ""},
 		"unknown property": {func(doc object) { spoil(t, doc, "Upload")["colour"] = object{"type": "string"} }, "colour"},
 		"lost property":    {func(doc object) { delete(spoil(t, doc, "Upload"), "sha256") }, "sha256"},
+		"lost example":     {func(doc object) { respond(t, doc)["201"] = object{"content": object{"application/json": object{}}} }, "201 has no example"},
+		"new problem":      {func(doc object) { respond(t, doc)["402"] = object{"content": object{"application/json": object{}}} }, "no example of 402"},
 		"no upload route":  {func(doc object) { delete(doc["paths"].(object), "/uploads") }, "/uploads"},
 	} {
 		doc, err := convert("../../gateway", "../../proto")
@@ -96,6 +98,16 @@ func TestMendRefuses(t *testing.T) {
 	if _, err := readFacts(t.TempDir()); err == nil {
 		t.Error("a folder without code has facts")
 	}
+}
+
+// respond are the answers of an operation.
+func respond(t *testing.T, doc object) object {
+	t.Helper()
+	responses, err := child(doc, "paths", "/readyz", "get", "responses")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return responses
 }
 
 func spoil(t *testing.T, doc object, schema string) object {
