@@ -27,8 +27,9 @@ func (p *program) statusCommand() *cobra.Command {
 		Use:   "status [flags] [ID...]",
 		Short: "Show the uploads of a gateway",
 		Long: `Show how uploads stand: those that are named in full, or the newest ones of the
-gateway as a table. The status is 0 whatever state they are in: "ferry watch"
-ends as they do.`,
+gateway as a table. One that is named and was tried more than once is shown with
+its attempts; in JSON, each that is named has them as "attempt_list". The status is
+0 whatever state they are in: "ferry watch" ends as they do.`,
 		Example: `  ferry status
   ferry status --label ci-commit=4f0c2a1 --limit 100
   ferry status 01K62Q3V7N5CW0M8DJ4RXEBZ9T --json`,
@@ -83,8 +84,14 @@ func (p *program) showUpload(ctx context.Context, g *gatewayClient, r *remote, i
 	if err != nil {
 		return p.remoteFailed("status", id, err)
 	}
+	var all remoteAttempts
+	if u.Attempts.Count > 1 || r.json {
+		if all, err = g.attempts(ctx, id); err != nil {
+			return p.remoteFailed("status", id, err)
+		}
+	}
 	if r.json {
-		return p.printJSON(u.raw)
+		return p.printJSON(withAttempts(u.raw, all.raw))
 	}
 	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 	for _, line := range uploadFacts(u) {
@@ -93,7 +100,14 @@ func (p *program) showUpload(ctx context.Context, g *gatewayClient, r *remote, i
 		}
 	}
 	fmt.Fprintln(w)
-	return w.Flush()
+	if err := w.Flush(); err != nil || len(all.Attempts) == 0 {
+		return err
+	}
+	if err := p.printAttempts(all); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(p.stdout)
+	return err
 }
 
 func uploadFacts(u remoteUpload) [][2]string {
