@@ -40,6 +40,7 @@ var rules = map[string]rule{
 	"proto/prototest":    {ours: []string{"proto/v3/testdata"}},
 	"proto/v3/testdata":  {},
 	"internal/smalldisk": {},
+	"api/apitest":        {ours: []string{"api", "web"}},
 
 	"internal/atomicfile": {never: []string{"net/http"}},
 	"internal/blob":       {never: []string{"net/http"}},

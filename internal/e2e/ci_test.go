@@ -92,7 +92,7 @@ func recipes(t *testing.T) (all []recipe) {
 func TestCIRecipes(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
-	p := up(t, data)
+	p := up(t, data).tap()
 	made := ferry(t, "", "token", "create", "ci", "--scope", "upload", "--data", filepath.Join(data, "gateway"))
 	reads := ferry(t, "", "token", "create", "reader", "--scope", "read", "--data", filepath.Join(data, "gateway"))
 	if made.status != 0 || reads.status != 0 {
@@ -273,7 +273,7 @@ func TestPushThroughRestarts(t *testing.T) {
 func TestPushThroughCuts(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
-	p := up(t, data)
+	p := up(t, data).tap()
 	between := newRelay(t, strings.TrimPrefix(p.http, "http://"))
 	between.cuts.Store(20)
 	dir := filepath.Join(t.TempDir(), "dist")
@@ -309,7 +309,7 @@ func TestPushThroughCuts(t *testing.T) {
 func TestPushParallelReruns(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
-	p := up(t, data)
+	p := up(t, data).tap()
 	path := filepath.Join(t.TempDir(), "app.tar.gz")
 	writeFile(t, path, 1, 300_000)
 	const reruns, atOnce = 200, 40 // processes; the others wait for the two processors anyway
@@ -333,7 +333,7 @@ func TestPushParallelReruns(t *testing.T) {
 // TestPushRerunSendsNothing counts what a rerun sends: its questions alone.
 func TestPushRerunSendsNothing(t *testing.T) {
 	t.Parallel()
-	p := up(t, t.TempDir())
+	p := up(t, t.TempDir()).tap()
 	between := newRelay(t, strings.TrimPrefix(p.http, "http://"))
 	gateway := "http://" + between.address()
 	dir := filepath.Join(t.TempDir(), "dist")

@@ -61,7 +61,7 @@ declare module "node:fs/promises" {
 func checkClient(t *testing.T, name string, command ...string) {
 	t.Helper()
 	data := t.TempDir()
-	p := up(t, data)
+	p := up(t, data).tap()
 	content := randomBytes(100_001)
 	path := filepath.Join(t.TempDir(), "app.bin")
 	write(t, path, content)

@@ -215,12 +215,12 @@ func TestCurl(t *testing.T) {
 	gateway := func() *process {
 		return start(t, "up", "--data", data, "--http", address, "--listen", native)
 	}
-	live := gateway()
+	live := gateway().tap()
 	nowhere := "v4://" + closedAddress(t) + "?ca=system"
-	down := start(t, "gateway", "--data", t.TempDir(), "--http", "127.0.0.1:0", "--to", "one="+nowhere, "--to", "two=v4://"+closedAddress(t)+"?ca=system")
-	paced := start(t, "gateway", "--data", t.TempDir(), "--http", "127.0.0.1:0", "--to", nowhere, "--rate", "1")
+	down := start(t, "gateway", "--data", t.TempDir(), "--http", "127.0.0.1:0", "--to", "one="+nowhere, "--to", "two=v4://"+closedAddress(t)+"?ca=system").tap()
+	paced := start(t, "gateway", "--data", t.TempDir(), "--http", "127.0.0.1:0", "--to", nowhere, "--rate", "1").tap()
 	ci, other := makeToken(t, guarded, "ci", "upload"), makeToken(t, guarded, "other", "upload")
-	closed := start(t, "gateway", "--data", guarded, "--http", "127.0.0.1:0", "--to", nowhere, "--max-size", "1MiB")
+	closed := start(t, "gateway", "--data", guarded, "--http", "127.0.0.1:0", "--to", nowhere, "--max-size", "1MiB").tap()
 
 	work := t.TempDir()
 	writeFile(t, filepath.Join(work, "big.iso"), 1, 3_000_000)

@@ -46,7 +46,7 @@ func TestTwoDestinations(t *testing.T) {
 		return append([]string{"gateway", "--data", data, "--http", "127.0.0.1:0", "--name", "ci", "--deliveries", "two=2",
 			"--to", "one=" + one.url(one.v4), "--to", "two=" + two.url(two.v4)}, more...)
 	}
-	gateway := start(t, args("--join", "one="+one.token(), "--join", "two="+two.token())...)
+	gateway := start(t, args("--join", "one="+one.token(), "--join", "two="+two.token())...).tap()
 	const wait, asIs = "wait=60", "respond-async"
 	send := func(to, name, prefer string) curled {
 		t.Helper()

@@ -20,6 +20,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"ferry/api/apitest"
 )
 
 // ferryBinary is built once for all tests, as a user builds it.
@@ -203,6 +205,24 @@ func up(t testing.TB, data string, more ...string) *process {
 	t.Helper()
 	giveIdentity(t, filepath.Join(data, "server"))
 	return start(t, append([]string{"up", "--data", data, "--http", "127.0.0.1:0", "--listen", "127.0.0.1:0"}, more...)...)
+}
+
+// tap has all that goes to the gateway's address from here on checked against the
+// description of the API, whoever sends it.
+func (p *process) tap() *process {
+	p.t.Helper()
+	tap, err := apitest.NewTap(strings.TrimPrefix(p.http, "http://"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.http = "http://" + tap.Address()
+	p.t.Cleanup(func() {
+		checked, err := tap.Close()
+		if err != nil || checked == 0 {
+			p.t.Errorf("%d answers were checked: %v", checked, err)
+		}
+	})
+	return p
 }
 
 // pid is that of ferry itself, also where strace has started it.

@@ -93,7 +93,7 @@ func TestExamples(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &exampled{t: t, base: up(t, t.TempDir()).http, operations: map[string]*exampleOperation{}, unused: map[string]bool{}}
+	e := &exampled{t: t, base: up(t, t.TempDir()).tap().http, operations: map[string]*exampleOperation{}, unused: map[string]bool{}}
 	e.read(doc)
 	for _, s := range exampleSteps {
 		e.take(s)
@@ -462,7 +462,7 @@ func TestDescribedCommands(t *testing.T) {
 	dir, data := t.TempDir(), t.TempDir()
 	content := randomBytes(1000)
 	write(t, filepath.Join(dir, "app.tar.gz"), content)
-	p := up(t, data)
+	p := up(t, data).tap()
 	commands := describedCommand.FindAllSubmatch(text, -1)
 	if len(commands) < 3 {
 		t.Fatalf("the description has %d commands, want some", len(commands))

@@ -45,7 +45,7 @@ func TestPage(t *testing.T) {
 
 func pageJourney(t *testing.T, browser string) {
 	data := t.TempDir()
-	p := up(t, data)
+	p := up(t, data).tap()
 
 	dir := t.TempDir()
 	chosen := randomBytes(2<<20 + 1)
@@ -117,7 +117,7 @@ func pageKeyboard(t *testing.T, browser string) {
 	for name, content := range files {
 		write(t, filepath.Join(dir, name), content)
 	}
-	browseIn(t, browser, "keyboard", up(t, data), map[string]any{"dir": dir}, nil)
+	browseIn(t, browser, "keyboard", up(t, data).tap(), map[string]any{"dir": dir}, nil)
 	wantStored(t, data, files)
 }
 
@@ -135,7 +135,7 @@ func pageTrouble(t *testing.T, browser string) {
 		write(t, filepath.Join(dir, name), content)
 	}
 	write(t, filepath.Join(dir, "cancelled.txt"), []byte("cancelled\n"))
-	browseIn(t, browser, "troubled", up(t, data), map[string]any{"dir": dir}, nil)
+	browseIn(t, browser, "troubled", up(t, data).tap(), map[string]any{"dir": dir}, nil)
 	wantStored(t, data, files)
 }
 
@@ -159,7 +159,7 @@ func TestPageWithoutScripts(t *testing.T) {
 	data, dir := t.TempDir(), t.TempDir()
 	content := []byte("sent by the form\n")
 	write(t, filepath.Join(dir, "scriptless.txt"), content)
-	p := up(t, data)
+	p := up(t, data).tap()
 	browse(t, "scriptless", p, map[string]any{"dir": dir})
 	var listed struct {
 		Uploads []upload `json:"uploads"`

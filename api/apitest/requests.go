@@ -1,25 +1,24 @@
-package gateway
+package apitest
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"mime"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
-	"testing"
 
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// generalFields are what HTTP gives a meaning in any request, what says who it
-// comes from, and what tests send to see that nothing comes of it.
+// generalFields are what HTTP gives a meaning in any request, what browsers send with
+// each, what says who it comes from, and what tests send to see that nothing comes
+// of it.
 var generalFields = []string{
-	"Accept", "Accept-Encoding", "Accept-Language", "Authorization", "Connection", "Content-Length", "Content-Type", "Expect", "Host", "Trailer", "User-Agent",
-	"Origin", "Referer", "Sec-Fetch-Dest", "Sec-Fetch-Mode", "Sec-Fetch-Site",
+	"Accept", "Accept-Encoding", "Accept-Language", "Authorization", "Cache-Control", "Connection", "Content-Length", "Content-Type", "Expect", "Host", "Pragma",
+	"Priority", "Te", "Trailer", "Upgrade-Insecure-Requests", "User-Agent",
+	"Origin", "Referer", "Sec-Ch-Ua", "Sec-Ch-Ua-Mobile", "Sec-Ch-Ua-Platform", "Sec-Fetch-Dest", "Sec-Fetch-Mode", "Sec-Fetch-Site", "Sec-Fetch-User",
 	"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto",
 	"Content-Encoding", // identity alone is taken
 	"X-Large", "X-Request-Id",
@@ -28,7 +27,7 @@ var generalFields = []string{
 // asks returns what of a request that was taken the description does not have.
 // What is refused may be as it likes.
 func asks(doc *openapi3.T, r *http.Request, status int, body []byte) error {
-	op := operation(doc, r)
+	op := Operation(doc, r)
 	if op == nil || status >= http.StatusBadRequest {
 		return nil
 	}
@@ -110,68 +109,4 @@ func hasBody(op *openapi3.Operation, r *http.Request, body []byte) error {
 		return err
 	}
 	return content.Schema.Value.VisitJSON(value, openapi3.EnableJSONSchema2020())
-}
-
-// tee keeps the beginning of what is read of a request's body.
-type tee struct {
-	io.ReadCloser
-	kept bytes.Buffer
-}
-
-func (b *tee) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	b.kept.Write(p[:min(n, max(0, maxBulkBody-b.kept.Len()))])
-	return n, err
-}
-
-// strict has no schema of an object allow more than it says: there must be
-// nothing in an answer that is not described, which clients may well expect.
-func strict(doc *openapi3.T) {
-	for _, s := range doc.Components.Schemas {
-		if len(s.Value.Properties) > 0 {
-			s.Value.AdditionalProperties.Has = new(false)
-		}
-	}
-}
-
-// TestAsksCatches shows that the check of requests finds what it is for.
-func TestAsksCatches(t *testing.T) {
-	doc := description(t)
-	const order = `{"action": "cancel", "ids": ["01KKPXQ7M7C1WB0K8VQ0N4Y6TJ"]}`
-	for name, c := range map[string]struct {
-		method, url, field, body string
-		fails                    bool
-	}{
-		"right":          {"POST", "/uploads?name=a&label=a%3Db&label=c%3Dd", "Prefer: wait=3", "x", false},
-		"a list":         {"GET", "/uploads?state=queued&limit=500", "Accept: text/csv", "", false},
-		"parameter":      {"GET", "/uploads?colour=red", "", "", true},
-		"twice":          {"GET", "/uploads?limit=1&limit=2", "", "", true},
-		"no number":      {"GET", "/uploads?limit=many", "", "", true},
-		"too many":       {"GET", "/uploads?limit=501", "", "", true},
-		"too long":       {"POST", "/uploads?name=" + strings.Repeat("x", 1025), "", "x", true},
-		"unknown state":  {"GET", "/uploads?state=lost", "", "", true},
-		"field":          {"POST", "/uploads?name=a", "X-Colour: red", "x", true},
-		"field not here": {"GET", "/uploads", "Prefer: wait=3", "", true},
-		"body":           {"GET", "/uploads", "", "x", true},
-		"order":          {"POST", "/uploads/bulk", "Content-Type: application/json", order, false},
-		"order's type":   {"POST", "/uploads/bulk", "Content-Type: text/plain", order, true},
-		"order's field":  {"POST", "/uploads/bulk", "Content-Type: application/json", strings.Replace(order, "action", "deed", 1), true},
-		"order's action": {"POST", "/uploads/bulk", "Content-Type: application/json", strings.Replace(order, "cancel", "praise", 1), true},
-		"more in it":     {"POST", "/uploads/bulk", "Content-Type: application/json", strings.Replace(order, "{", `{"why": "", `, 1), true},
-		"of none":        {"POST", "/uploads/bulk", "Content-Type: application/json", `{"action": "cancel", "ids": []}`, true},
-	} {
-		r, err := http.NewRequestWithContext(t.Context(), c.method, c.url, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if key, value, ok := strings.Cut(c.field, ": "); ok {
-			r.Header.Set(key, value)
-		}
-		if err := asks(doc, r, http.StatusOK, []byte(c.body)); (err != nil) != c.fails {
-			t.Errorf("%s: %v", name, err)
-		}
-		if err := asks(doc, r, http.StatusBadRequest, []byte(c.body)); err != nil {
-			t.Errorf("%s, refused: %v", name, err)
-		}
-	}
 }
