@@ -35,7 +35,13 @@ export function setCause(node, cause) {
   else for (const name of ["lang", "dir"]) node.removeAttribute(name);
 }
 
-let untold = 0;
+/** How many deliveries are told one by one, before those of the next seconds are counted. */
+const toldAtMost = 3;
+
+/** @type {import("./api.js").Upload[]} */
+let untold = [];
+let told = 0;
+let counting = 0;
 
 /**
  * Tells what uploads have come to: of many that are delivered, how many, and
@@ -44,17 +50,19 @@ let untold = 0;
  */
 export function tell(uploads) {
   const delivered = uploads.filter((u) => u.state === "delivered");
-  const many = untold > 0 || delivered.length > 3;
-  if (many) {
-    if (untold === 0) setTimeout(tellDelivered, 5000);
-    untold += delivered.length;
-  }
+  if (delivered.length > 0) counting ||= setTimeout(tellDelivered, 5000);
+  const many = untold.length > 0 || told + delivered.length > toldAtMost;
+  if (many) untold.push(...delivered);
+  else told += delivered.length;
   for (const upload of uploads) {
     if (!many || upload.state !== "delivered") say(words.news(upload), words.reason(upload));
   }
 }
 
 function tellDelivered() {
-  say(text("areDelivered", { n: untold }));
-  untold = 0;
+  if (untold.length > 1) say(text("areDelivered", { n: untold.length }));
+  else for (const upload of untold) say(words.news(upload), words.reason(upload));
+  untold = [];
+  told = 0;
+  counting = 0;
 }
