@@ -77,6 +77,11 @@ bench: ## Measure beside scp, rsync, nginx and simpler handlers, for docs/perfor
 	@$(GO) run ./tools/deps bench
 	$(GO) run ./internal/bench
 
+# What else runs makes the page slower than it is: it is no test of every run.
+.PHONY: lighthouse
+lighthouse: deps ## Have Lighthouse say how fast the page is; fails below 95 of 100
+	$(GO) test -count=1 -v -run='^TestPagePerformance$$' ./internal/e2e -args -performance
+
 .PHONY: swagger-ui
 swagger-ui: FROM = tools/npm/node_modules/swagger-ui-dist
 swagger-ui: TO = web/static/docs/swagger-ui

@@ -107,9 +107,9 @@ export async function destinations() {
  * @returns {AsyncGenerator<Happening[], void, void>}
  */
 export async function* follow(signal) {
-  // An EventSource shows no token.
+  // An EventSource shows no token. What was asked for goes first.
   const token = session.current();
-  const answer = await fetch(new URL("events", document.baseURI), { cache: "no-store", headers: { ...headers(token), Accept: "text/event-stream" }, signal });
+  const answer = await fetch(new URL("events", document.baseURI), { cache: "no-store", priority: "low", headers: { ...headers(token), Accept: "text/event-stream" }, signal });
   if (!answer.ok || !answer.body) throw refusal(answer.status, answer.statusText, await answer.text(), token);
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";

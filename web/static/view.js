@@ -75,6 +75,9 @@ const icons = {
 /** How many of the files that have not begun have a row: the next ones. */
 const nextAtMost = 5;
 
+/** How many rows, from the top, are filled as they come. */
+const topRows = 10;
+
 /**
  * @template {Element} T
  * @param {ParentNode} parent
@@ -404,6 +407,7 @@ export class View {
     element("#empty").hidden = filtered || items.length > 0 || !state.loaded;
     element("#no-match").hidden = !filtered || items.length > 0 || !state.loaded;
     element("#more-line").hidden = state.next === "";
+    if (state.loaded || state.trouble || (state.signIn && state.signIn !== "trying")) document.documentElement.dataset.answered = "";
   }
 
   /** @param {Entry[]} items */
@@ -417,8 +421,8 @@ export class View {
       this.#rows.delete(key);
     }
     let place = this.#list.firstElementChild;
-    for (const item of items) {
-      const row = this.#rows.get(item.key) ?? this.#newRow(item.key);
+    for (const [i, item] of items.entries()) {
+      const row = this.#rows.get(item.key) ?? this.#newRow(item.key, i < topRows);
       if (place === row.node) place = place.nextElementSibling;
       else this.#list.insertBefore(row.node, place);
       row.rename(item.name);
@@ -430,9 +434,13 @@ export class View {
     }
   }
 
-  /** @param {string} key */
-  #newRow(key) {
+  /**
+   * @param {string} key
+   * @param {boolean} onTop whether it is as good as seen: filled later, it would push those below
+   */
+  #newRow(key, onTop) {
     const row = new Row(this.#template);
+    if (onTop) this.#near.add(row.node);
     this.#rows.set(key, row);
     this.#rowOf.set(row.node, row);
     this.#watch.observe(row.node);
