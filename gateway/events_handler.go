@@ -360,7 +360,7 @@ func (a *httpAPI) followOne(ctx context.Context, s *stream, u Upload, known bool
 			return nil
 		}
 		before := u.Change
-		next, err := a.core.await(ctx, u.ID, progressEvery, func(u Upload) bool { return u.Change != before })
+		next, err := a.core.moved(ctx, u.ID, progressEvery, func(u Upload) bool { return u.Change != before })
 		switch {
 		case errors.Is(err, errNotFound):
 			s.event("forgotten", 0, forgottenEvent{u.ID})

@@ -73,6 +73,10 @@ func (c *fakeCore) await(ctx context.Context, id ulid.ULID, _ time.Duration, _ f
 	return c.get(ctx, id)
 }
 
+func (c *fakeCore) moved(ctx context.Context, id ulid.ULID, most time.Duration, done func(Upload) bool) (Upload, error) {
+	return c.await(ctx, id, most, done)
+}
+
 func (c *fakeCore) list(_ context.Context, f filter, limit int) ([]Upload, error) {
 	if err := c.fails("list"); err != nil {
 		return nil, err

@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
-	"mime"
 	"net/http"
 	"net/url"
 	"slices"
@@ -242,20 +241,14 @@ func preferred(accept []string) string {
 	best, weight := jsonType, 0.0
 	for _, field := range accept {
 		for part := range strings.SplitSeq(field, ",") {
-			mediaType, params, err := mime.ParseMediaType(part)
-			if err != nil {
-				continue
-			}
-			if mediaType == "*/*" || mediaType == "application/*" {
+			mediaType, q, ok := weighted(part)
+			switch mediaType {
+			case "*/*", "application/*":
 				mediaType = jsonType
+			case "text/*":
+				mediaType = csvType
 			}
-			q := 1.0
-			if given, ok := params["q"]; ok {
-				if q, err = strconv.ParseFloat(given, 64); err != nil {
-					continue
-				}
-			}
-			if q > weight && slices.Contains([]string{jsonType, lineType, csvType}, mediaType) {
+			if ok && q > weight && slices.Contains([]string{jsonType, lineType, csvType}, mediaType) {
 				best, weight = mediaType, q
 			}
 		}

@@ -379,7 +379,7 @@ func TestListFormats(t *testing.T) {
 	}
 	for accept, want := range map[string]string{
 		"": jsonType, "*/*": jsonType, "text/html, */*;q=0.1": jsonType, "text/csv;q=0.5, application/x-ndjson": lineType,
-		"application/json, text/csv": jsonType, "text/csv;q=0.9, application/*;q=0.8": csvType, "text/csv;q=0": jsonType, "text/csv;q=x": jsonType, ";;;": jsonType,
+		"application/json, text/csv": jsonType, "text/csv;q=0.9, application/*;q=0.8": csvType, "text/*": csvType, "text/html, text/*;q=0.5": csvType, "text/csv;q=0": jsonType, "text/csv;q=x": jsonType, ";;;": jsonType,
 	} {
 		if got := preferred([]string{accept}); got != want {
 			t.Errorf("Accept: %s gets %s, want %s", accept, got, want)

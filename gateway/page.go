@@ -103,18 +103,38 @@ func gzipped(content []byte) []byte {
 	return b.Bytes()
 }
 
-// takesGzip reports whether a client says that it can read gzip.
+// takesGzip reports whether a client says that it can read gzip, as RFC 9110, section
+// 12.5.3, has it: by name, or, where that is not given, by *.
 func takesGzip(fields []string) bool {
+	others := false
 	for _, field := range fields {
-		for coding := range strings.SplitSeq(field, ",") {
-			name, weight, _ := strings.Cut(coding, ";")
-			if strings.TrimSpace(name) == "gzip" {
-				_, q, given := strings.Cut(weight, "=")
-				return !given || strings.Trim(q, " 0.") != ""
+		for part := range strings.SplitSeq(field, ",") {
+			coding, q, ok := weighted(part)
+			switch {
+			case !ok:
+			case coding == "gzip", coding == "x-gzip":
+				return q > 0
+			case coding == "*":
+				others = q > 0
 			}
 		}
 	}
-	return false
+	return others
+}
+
+// weighted reads what a client can take and how much it wants that, q, which is 1 if
+// it does not say: a part of Accept or Accept-Encoding.
+func weighted(part string) (what string, q float64, ok bool) {
+	what, params, err := mime.ParseMediaType(part)
+	if err != nil {
+		return "", 0, false
+	}
+	given, ok := params["q"]
+	if !ok {
+		return what, 1, true
+	}
+	q, err = strconv.ParseFloat(given, 64)
+	return what, q, err == nil && q >= 0 && q <= 1
 }
 
 func entityTag(content []byte) string {

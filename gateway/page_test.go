@@ -126,3 +126,25 @@ func TestSlashAtTheEnd(t *testing.T) {
 		}
 	}
 }
+
+func TestTakesGzip(t *testing.T) {
+	for field, want := range map[string]bool{
+		"": false, "gzip": true, "GZip": true, "x-gzip": true, "gzipped": false, "identity": false, "br, deflate": false,
+		"br, gzip": true, "deflate ; q=1.0,gzip ;q=0.5": true, "gzip;q=0.001": true, "gzip; q=1": true,
+		"gzip;q=0": false, "gzip; q=0.000": false, "gzip;q=0, *": false, "*, gzip;q=0": false,
+		"*": true, "*;q=0.1": true, "*;q=0": false, "identity, *;q=0": false, "gzip, *;q=0": true, "br, *": true,
+		"gzip;q=x": false, "gzip;q=2": false, "gzip;q=-1": false, "gzip;q": false, ",,": false, ", gzip,": true, "gzip;q=NaN": false,
+	} {
+		if got := takesGzip([]string{field}); got != want {
+			t.Errorf("%q: %v, want %v", field, got, want)
+		}
+	}
+	for _, fields := range [][]string{{"br", "gzip"}, {"*;q=0", "gzip;q=0.1"}} {
+		if !takesGzip(fields) {
+			t.Errorf("%q: false, want true", fields)
+		}
+	}
+	if takesGzip(nil) {
+		t.Error("nothing said: true, want false")
+	}
+}

@@ -33,6 +33,7 @@ type uploads interface {
 	get(ctx context.Context, id ulid.ULID) (Upload, error)
 	list(ctx context.Context, f filter, limit int) ([]Upload, error)
 	await(ctx context.Context, id ulid.ULID, most time.Duration, done func(Upload) bool) (Upload, error)
+	moved(ctx context.Context, id ulid.ULID, most time.Duration, done func(Upload) bool) (Upload, error)
 	remove(ctx context.Context, id ulid.ULID) (u Upload, gone bool, err error)
 	cancel(ctx context.Context, id ulid.ULID) (Upload, error)
 	retry(ctx context.Context, id ulid.ULID) (Upload, error)

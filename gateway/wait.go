@@ -102,19 +102,45 @@ func (c *changes) any() <-chan struct{} {
 // the upload's state, not by its progress. Errors: errNotFound, also if it goes
 // meanwhile, and errWaiting.
 func (g *Gateway) await(ctx context.Context, id ulid.ULID, most time.Duration, done func(Upload) bool) (Upload, error) {
+	u, over, err := g.awaitChange(ctx, id, most, done)
+	if over {
+		return g.get(ctx, id)
+	}
+	return u, err
+}
+
+// moved is await for whoever looks again at once: when the time is over, the upload's
+// progress is as it is then, and all else as it was before, so that no row is read
+// twice.
+func (g *Gateway) moved(ctx context.Context, id ulid.ULID, most time.Duration, done func(Upload) bool) (Upload, error) {
+	u, over, err := g.awaitChange(ctx, id, most, done)
+	if !over {
+		return u, err
+	}
+	if in := g.live.incoming(id); in != nil && u.State == StateReceiving {
+		return in.upload(), nil
+	}
+	if d := g.live.delivery(id); d != nil {
+		d.show(&u)
+	}
+	return u, nil
+}
+
+// awaitChange is await but for the look at the end: over tells that done was not true
+// of the upload when it was looked at.
+func (g *Gateway) awaitChange(ctx context.Context, id ulid.ULID, most time.Duration, done func(Upload) bool) (u Upload, over bool, err error) {
 	timer, stop := g.clock.after(most)
 	defer stop()
 	for {
 		changed, leave, err := g.live.changes.watch(id)
 		if err != nil {
-			return Upload{}, err
+			return Upload{}, false, err
 		}
 		u, err := g.get(ctx, id)
 		if err != nil || done(u) {
 			leave()
-			return u, err
+			return u, false, err
 		}
-		over := false
 		select {
 		case <-changed:
 		case <-timer:
@@ -122,14 +148,11 @@ func (g *Gateway) await(ctx context.Context, id ulid.ULID, most time.Duration, d
 		case <-g.live.changes.stopped:
 			over = true
 		case <-ctx.Done():
-			over, err = true, context.Cause(ctx)
+			err = context.Cause(ctx)
 		}
 		leave()
-		if err != nil {
-			return Upload{}, err
-		}
-		if over {
-			return g.get(ctx, id)
+		if over || err != nil {
+			return u, over, err
 		}
 	}
 }

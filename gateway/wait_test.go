@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"context"
+	"database/sql"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -243,4 +245,40 @@ func TestWaitFromTheFirstByte(t *testing.T) {
 		t.Errorf("state %s, want queued", u.State)
 	}
 	read(t, conn).upload(t, http.StatusAccepted)
+}
+
+// TestMovedReadsOnce has what a wait for progress ends with be from the look at its
+// beginning, but for the progress.
+func TestMovedReadsOnce(t *testing.T) {
+	r := newRemote()
+	at := newGate()
+	r.expect("a", at.then((*sending).deliver))
+	c := openCore(t, t.TempDir(), r)
+	id := c.take("a", "hello").ID
+	c.deliverAll()
+	at.await(t)
+	looked, got := make(chan struct{}), make(chan Upload, 1)
+	begun := c.time.clock().now()
+	go func() {
+		u, err := c.moved(t.Context(), id, time.Minute, func(Upload) bool { close(looked); return false })
+		if err != nil {
+			t.Error(err)
+		}
+		got <- u
+	}()
+	<-looked
+	err := c.db.Update(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, "update uploads set name = 'other' where id = $1", id)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.live.delivery(id).progressed(proto.Progress{Phase: proto.PhaseSending, Bytes: 4, TotalBytes: 5, TotalPackets: 1})
+	c.time.await(t, begun.Add(time.Minute))
+	c.time.advance(time.Minute)
+	if u := <-got; u.Name != "a" || u.Progress.Bytes != 4 || u.State != StateDelivering {
+		t.Errorf("%+v; want it as it was at the beginning, and its progress", u)
+	}
+	close(at.open)
 }

@@ -5,7 +5,6 @@ package apitest
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io/fs"
 	"mime"
@@ -168,14 +167,17 @@ func validate(schema *openapi3.SchemaRef, h http.Header, mediaType string, e Exc
 		return nil
 	}
 	body := e.Body
-	if mediaType == lineType {
+	if mediaType == lineType { // at once: a schema is compiled anew each time
+		all := []any{}
 		for line := range bytes.Lines(body) {
 			var value any
-			if err := errors.Join(json.Unmarshal(line, &value), schema.Value.VisitJSON(value, openapi3.EnableJSONSchema2020())); err != nil {
+			if err := json.Unmarshal(line, &value); err != nil {
 				return fmt.Errorf("%s: %w", line, err)
 			}
+			all = append(all, value)
 		}
-		return nil
+		list := openapi3.Schema{Type: &openapi3.Types{openapi3.TypeArray}, Items: &openapi3.SchemaRef{Value: schema.Value}}
+		return list.VisitJSON(all, openapi3.EnableJSONSchema2020())
 	}
 	var value any = string(body)
 	if strings.HasSuffix(mediaType, "json") {

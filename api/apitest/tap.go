@@ -181,9 +181,9 @@ func readRequests(from io.Reader, all chan<- *asked, over <-chan struct{}) {
 // exchange reads the answer to a request. It is false for one that nobody gets, and for
 // one that is not the gateway's but of net/http, which answers what it cannot read.
 func exchange(a *asked, r *bufio.Reader) (Exchange, bool) {
-	res, err := http.ReadResponse(r, a.Request) //nolint:bodyclose // it is, where there is one
+	res, err := http.ReadResponse(r, a.Request)
 	for err == nil && res.StatusCode < http.StatusOK {
-		res, err = http.ReadResponse(r, a.Request) //nolint:bodyclose // as above
+		res, err = http.ReadResponse(r, a.Request)
 	}
 	if err != nil || res.Header.Get("X-Request-Id") == "" && res.Close {
 		return Exchange{}, false

@@ -1,6 +1,7 @@
 package apitest_test
 
 import (
+	"encoding/json"
 	"io"
 	"net"
 	"net/http"
@@ -27,6 +28,13 @@ func ready(wrong func(h http.Header) (status int, body string)) http.Handler {
 	})
 }
 
+// lines answers in lines.
+func lines(h http.Header, all ...string) string {
+	h.Set("Content-Type", "application/x-ndjson")
+	h.Set("Vary", "Accept")
+	return strings.Join(all, "")
+}
+
 func tapped(t *testing.T, h http.Handler) (url string, tap *apitest.Tap) {
 	t.Helper()
 	srv := httptest.NewServer(h)
@@ -40,17 +48,31 @@ func tapped(t *testing.T, h http.Handler) (url string, tap *apitest.Tap) {
 
 // TestTapCatches has servers answer what the description does not have.
 func TestTapCatches(t *testing.T) {
+	doc, err := apitest.Description()
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown, err := json.Marshal(doc.Paths.Value("/uploads").Get.Responses.Value("200").Value.Content["application/x-ndjson"].Examples["lines"].Value.Value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	aLine := string(shown) + "\n"
 	for name, c := range map[string]struct {
 		path, says string
 		wrong      func(h http.Header) (int, string)
 	}{
-		"right":     {"/readyz", "", func(http.Header) (int, string) { return 200, readyAnswer }},
-		"status":    {"/readyz", "status", func(http.Header) (int, string) { return 202, readyAnswer }},
-		"body":      {"/readyz", "status", func(http.Header) (int, string) { return 200, `{"status":"happy"}` }},
-		"no body":   {"/readyz", "JSON", func(http.Header) (int, string) { return 200, "" }},
-		"field":     {"/readyz", "X-Colour", func(h http.Header) (int, string) { h.Set("X-Colour", "red"); return 200, readyAnswer }},
-		"no id":     {"/readyz", "X-Request-Id", func(h http.Header) (int, string) { h.Del("X-Request-Id"); return 200, readyAnswer }},
-		"address":   {"/ready", "no operation", func(http.Header) (int, string) { return 200, readyAnswer }},
+		"right":   {"/readyz", "", func(http.Header) (int, string) { return 200, readyAnswer }},
+		"status":  {"/readyz", "status", func(http.Header) (int, string) { return 202, readyAnswer }},
+		"body":    {"/readyz", "status", func(http.Header) (int, string) { return 200, `{"status":"happy"}` }},
+		"no body": {"/readyz", "JSON", func(http.Header) (int, string) { return 200, "" }},
+		"field":   {"/readyz", "X-Colour", func(h http.Header) (int, string) { h.Set("X-Colour", "red"); return 200, readyAnswer }},
+		"no id":   {"/readyz", "X-Request-Id", func(h http.Header) (int, string) { h.Del("X-Request-Id"); return 200, readyAnswer }},
+		"address": {"/ready", "no operation", func(http.Header) (int, string) { return 200, readyAnswer }},
+		"lines":   {"/uploads", "", func(h http.Header) (int, string) { return 200, lines(h, aLine, aLine) }},
+		"a line": {"/uploads", "state", func(h http.Header) (int, string) {
+			return 200, lines(h, aLine, strings.Replace(aLine, `"delivered"`, `"lost"`, 1))
+		}},
+		"no line":   {"/uploads", "JSON", func(h http.Header) (int, string) { return 200, lines(h, aLine, "\n") }},
 		"parameter": {"/readyz?colour=red", "colour", func(http.Header) (int, string) { return 200, readyAnswer }},
 	} {
 		t.Run(name, func(t *testing.T) {
