@@ -175,20 +175,22 @@ func TestPageWithoutScripts(t *testing.T) {
 // slow for one connection and cuts off all others. It takes the pictures.
 func TestPageStates(t *testing.T) {
 	t.Parallel()
-	gw, files := inAllStates(t)
+	gw, files, between := inAllStates(t)
 	pictures := ""
 	if *screenshots != "" {
 		pictures = t.TempDir()
 	}
-	browse(t, "states", gw, map[string]any{"screenshots": pictures, "files": files})
+	browseIn(t, "chromium", "states", gw, map[string]any{"screenshots": pictures, "files": files}, map[string]func(){
+		"heal": func() { between.cut.Store(false) },
+	})
 	if pictures != "" {
 		keepPictures(t, pictures, *screenshots)
 	}
 }
 
-// inAllStates is a gateway that has an upload in each state, and their names by
-// the states.
-func inAllStates(t *testing.T) (*process, map[string]string) {
+// inAllStates is a gateway that has an upload in each state, their names by the
+// states, and the relay to its destination, which cuts off all connections but one.
+func inAllStates(t *testing.T) (*process, map[string]string, *relay) {
 	t.Helper()
 	srv := startV4(t, t.TempDir())
 	between := newRelay(t, srv.v4)
@@ -227,7 +229,7 @@ func inAllStates(t *testing.T) (*process, map[string]string) {
 	return gw, map[string]string{
 		"delivered": delivered.Name, "failed": failed.Name, "cancelled": cancelled.Name,
 		"waiting": waiting.Name, "delivering": delivering.Name, "receiving": receiving,
-	}
+	}, between
 }
 
 // keepPictures writes the browser's pictures to a folder in a third of their

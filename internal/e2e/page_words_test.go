@@ -25,7 +25,7 @@ func TestPageDigest(t *testing.T) {
 // TestPageLanguages sees uploads in every state in each language.
 func TestPageLanguages(t *testing.T) {
 	t.Parallel()
-	gw, files := inAllStates(t)
+	gw, files, _ := inAllStates(t)
 	type language struct {
 		Language  string `json:"language"`
 		Locale    string `json:"locale"` // which the browser asks for
@@ -43,7 +43,7 @@ func TestPageLanguages(t *testing.T) {
 // TestPagePseudoLanguage looks for text that is in no table.
 func TestPagePseudoLanguage(t *testing.T) {
 	t.Parallel()
-	gw, files := inAllStates(t)
+	gw, files, _ := inAllStates(t)
 	browse(t, "pseudo", gw, map[string]any{"half": files["receiving"]})
 }
 

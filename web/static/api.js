@@ -27,6 +27,19 @@ import * as session from "./session.js";
  */
 
 /**
+ * An attempt to deliver an upload; the last one has no outcome while it runs.
+ * @typedef {object} Attempt
+ * @property {number} number
+ * @property {string} began_at
+ * @property {string | null} ended_at
+ * @property {"delivered" | "failed" | "postponed" | "cancelled" | "interrupted" | null} outcome
+ * @property {string | null} error
+ * @property {number | null} bytes that the destination had then
+ * @property {number | null} resumed_from
+ * @property {string} destination
+ */
+
+/**
  * What the gateway says has happened. Events are numbered, but for progress;
  * ready comes first, and says that nothing is missed from there on.
  * @typedef {{event: "ready" | "reset"} | {event: "upload" | "progress", upload: Upload} | {event: "forgotten", id: string}} Happening
@@ -143,6 +156,16 @@ function happening(block) {
     default:
       return null;
   }
+}
+
+/**
+ * The attempts to deliver an upload: of very many, the first ones and the latest.
+ * @param {string} id
+ * @returns {Promise<Attempt[]>}
+ */
+export async function attempts(id) {
+  const answer = await ask("GET", one(id, "/attempts"));
+  return (await answer.json()).attempts;
 }
 
 /**

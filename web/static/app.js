@@ -2,6 +2,7 @@
 // visitor is.
 
 import * as api from "./api.js";
+import { standing } from "./attempts.js";
 import { text } from "./language.js";
 import { Live } from "./live.js";
 import { say } from "./say.js";
@@ -21,7 +22,7 @@ const pageAtMost = 500;
 const pace = { moving: 400, waiting: 1000, resting: 4000, troubled: 2000 };
 
 const { choose, cancelSend, cancelWaiting, resend } = sending;
-const view = new View({ choose, cancelSend, cancelWaiting, resend, remove, control, retryFailed, saveReceipt, showMore, filterBy, signIn, signOut });
+const view = new View({ choose, cancelSend, cancelWaiting, resend, remove, control, retryFailed, saveReceipt, learnAttempts, showMore, filterBy, signIn, signOut });
 const live = new Live(look, happened);
 
 // What is asked of the gateway.
@@ -86,6 +87,33 @@ async function act(id, action) {
 /** @param {Upload} upload */
 async function saveReceipt(upload) {
   await act(upload.id, async () => view.save(await api.receiptFile(upload)));
+}
+
+/** @type {Set<string>} the ids of uploads whose attempts are being asked for */
+const asking = new Set();
+
+/**
+ * Asks for an upload's attempts, unless what is known of them is of how it stands.
+ * @param {Upload} upload
+ */
+async function learnAttempts(upload) {
+  const { id } = upload;
+  const of = standing(upload);
+  const known = state.attempts.get(id);
+  if (asking.has(id) || (known?.of === of && !(known.problem && performance.now() >= known.again))) return;
+  asking.add(id);
+  const token = session.current();
+  let list = known?.list ?? [];
+  let problem = null;
+  try {
+    list = await api.attempts(id);
+  } catch (err) {
+    if (!isUnknown(err)) problem = inWords(err);
+  }
+  asking.delete(id);
+  if (token !== session.current()) return;
+  state.attempts.set(id, { of, list, problem, again: performance.now() + pace.resting });
+  changed();
 }
 
 /** Shows as many more as are shown, also if the list comes anew meanwhile. */

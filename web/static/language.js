@@ -19,6 +19,7 @@ const plural = new Intl.PluralRules(locale);
 const whole = new Intl.NumberFormat(locale);
 const relative = new Intl.RelativeTimeFormat(locale, { numeric: "auto" });
 const moment = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "medium" });
+const steps = /** @type {const} */ ([["day", 86_400], ["hour", 3600], ["minute", 60], ["second", 1]]);
 const units = ["kilobyte", "megabyte", "gigabyte", "terabyte"];
 
 /** @returns {Intl.Locale} one that the page has: ?lang= says which to try, else the browser */
@@ -117,6 +118,13 @@ function measure(value, unit, unitDisplay) {
 /** @type {Map<string, Intl.NumberFormat>} */
 const measures = new Map();
 
+/** @param {number} seconds */
+export function duration(seconds) {
+  if (seconds < 1) return measure(Math.max(1, Math.round(seconds * 1000)), "millisecond", "short");
+  const [unit, length] = steps.find(([, length]) => seconds >= length) ?? steps[3];
+  return measure(Math.round((seconds / length) * 10) / 10, unit, "short");
+}
+
 /** @param {string} time */
 export const exact = (time) => moment.format(new Date(time));
 
@@ -125,7 +133,6 @@ export const exact = (time) => moment.format(new Date(time));
  * @param {number} seconds negative if it is past
  */
 export function distance(seconds) {
-  const steps = /** @type {const} */ ([["day", 86_400], ["hour", 3600], ["minute", 60], ["second", 1]]);
   const [unit, length] = steps.find(([, length]) => Math.abs(seconds) >= length) ?? steps[3];
   return relative.format(Math.trunc(seconds / length), unit);
 }

@@ -73,6 +73,8 @@ export const state = {
   notes: new Map(),
   /** @type {Map<string, Comparison>} by the id of an upload, how what the gateway received compares to the file */
   compared: new Map(),
+  /** @type {Map<string, import("./attempts.js").Known>} by the id of an upload, its attempts, if anybody has looked at them */
+  attempts: new Map(),
   /** How fast sends, by their keys, and deliveries, by the ids of uploads, are. */
   rates: new Rates(),
   /** @type {Map<string, string>} by the id of an upload, the key of the row that it took over from a send */

@@ -116,7 +116,7 @@ export function forgetAll() {
   state.next = "";
   state.loaded = false;
   state.done = 0;
-  for (const known of [state.notes, state.compared, state.rows, learned, hidden]) known.clear();
+  for (const known of [state.notes, state.compared, state.attempts, state.rows, learned, hidden]) known.clear();
 }
 
 /**
@@ -172,7 +172,7 @@ function merge(uploads, old = false) {
     if (upload.state === "receiving" && !state.rows.has(upload.id)) recognise(upload);
   }
   const ids = new Set(state.uploads.map((u) => u.id));
-  for (const known of [state.notes, state.compared, state.rows]) {
+  for (const known of [state.notes, state.compared, state.attempts, state.rows]) {
     for (const id of known.keys()) if (!ids.has(id)) known.delete(id);
   }
   changed();

@@ -4,6 +4,7 @@
 // alone. Names and messages only ever become text.
 
 import { address, receipt } from "./api.js";
+import * as attempts from "./attempts.js";
 import { chosen, dropped } from "./choice.js";
 import { say, setCause } from "./say.js";
 import * as session from "./session.js";
@@ -30,6 +31,7 @@ import * as words from "./words.js";
  * @property {(id: string, action: "retry" | "hold" | "release") => void} control
  * @property {(terms: Terms) => void} retryFailed
  * @property {(upload: Upload) => void} saveReceipt
+ * @property {(upload: Upload) => void} learnAttempts
  * @property {() => void} showMore
  * @property {(filter: Readonly<import("./state.js").Filter>) => void} filterBy
  * @property {(token: string) => void} signIn
@@ -51,6 +53,7 @@ import * as words from "./words.js";
  * @property {[number, number] | null} received of how much, or null
  * @property {[number, number] | null} delivered of how much, or null
  * @property {import("./words.js").Line[]} details
+ * @property {() => import("./attempts.js").Line[]} attempts asks for them as well
  * @property {"cancel" | "remove"} removeVerb
  * @property {() => void} remove
  * @property {"retry" | "retryNow" | null} retryVerb null if that is not possible
@@ -273,12 +276,15 @@ class Content {
     if (!this.details.open || !this.item) return;
     const lines = this.item.details;
     while (this.list.children.length > lines.length) this.list.lastElementChild?.remove();
-    for (const [i, { term, value, words, copied }] of lines.entries()) {
+    for (const [i, { term, value, words, copied, listed }] of lines.entries()) {
       const line = this.list.children[i] ?? this.list.appendChild(newLine());
       setText(find(line, "dt", HTMLElement), term);
       const shown = find(line, "bdi", HTMLElement);
       setText(shown, value);
       shown.translate = words;
+      const tried = listed ? this.item.attempts() : [];
+      attempts.show(find(line, "dd", HTMLElement), tried);
+      shown.hidden = tried.some(({ number }) => number !== ""); // which can be counted
       const button = find(line, "button", HTMLButtonElement);
       button.hidden = !copied || !navigator.clipboard;
       setText(button, text("copy"));
@@ -505,6 +511,7 @@ export class View {
       received: problem ? null : [sent, Math.max(file.size, 1)],
       delivered: problem ? null : [0, 1],
       details: [],
+      attempts: () => [],
       removeVerb: problem ? "remove" : "cancel",
       remove: () => this.#actions.cancelSend(send),
       retryVerb: problem && !send.hopeless ? "retry" : null,
@@ -539,7 +546,11 @@ export class View {
       reason: state.notes.get(upload.id) ?? difference ?? words.reason(upload),
       received: !moving ? null : received ? [upload.size === null ? 0 : bytes, upload.size ?? 1] : [1, 1],
       delivered: !moving ? null : received ? [0, 1] : [bytes, total_bytes],
-      details: received ? [] : words.details(upload, comparison),
+      details: received ? [] : words.details(upload, comparison, state.attempts.get(upload.id)?.list ?? []),
+      attempts: () => {
+        this.#actions.learnAttempts(upload);
+        return attempts.lines(upload, state.attempts.get(upload.id));
+      },
       removeVerb: moving ? "cancel" : "remove",
       remove: () => this.#actions.remove(upload.id),
       retryVerb: upload.held ? null : upload.state === "waiting" ? "retryNow" : upload.state === "failed" || upload.state === "cancelled" ? "retry" : null,

@@ -179,26 +179,28 @@ export function inWords(err) {
  * @property {string} value
  * @property {boolean} words whether the value is in the page's language
  * @property {boolean} copied whether people may want to take it elsewhere
+ * @property {boolean} listed whether the attempts are listed with it
  */
 
 /**
  * All of an upload, for those who want to compare.
  * @param {Upload} upload
  * @param {Comparison | undefined} comparison if this page has sent it
+ * @param {import("./api.js").Attempt[]} attempts as far as they are known
  * @returns {Line[]}
  */
-export function details(upload, comparison) {
+export function details(upload, comparison, attempts) {
   /** @type {Line[]} */
   const lines = [];
   const add = (/** @type {import("./language.js").Key} */ key, /** @type {string | null} */ value, words = false, copied = false) => {
-    if (value !== null) lines.push({ term: text(key), value, words, copied });
+    if (value !== null) lines.push({ term: text(key), value, words, copied, listed: key === "attemptsMade" });
   };
   add("sha256", upload.sha256, false, true);
   add("cksum", upload.cksum === null ? null : `${upload.cksum} ${upload.size}`, false, true);
   if (comparison === "same" || comparison === "unread") add("compared", text(comparison), true);
   add("destination", upload.destination_name === "default" ? upload.destination : `${upload.destination_name} · ${upload.destination}`);
   add("attemptsMade", upload.attempts.count > 0 ? count(upload.attempts.count) : null, true);
-  add("lastError", upload.attempts.last_error);
+  if (attempts.every((a) => a.error !== upload.attempts.last_error)) add("lastError", upload.attempts.last_error);
   add("labels", Object.keys(upload.labels).length === 0 ? null : Object.entries(upload.labels).map(([key, value]) => `${key}=${value}`).join(" "));
   add("sentAt", exact(upload.created_at), true);
   add("deliveredAt", upload.delivered_at === null ? null : exact(upload.delivered_at), true);

@@ -92,6 +92,16 @@ function row(page, file) {
   return page.locator(".row").filter({ has: page.locator("h3").getByText(file, { exact: true }) }).first();
 }
 
+/** Waits until the last attempt that the details of a file list reads like that. */
+async function attempt(page, file, pattern) {
+  const list = row(page, file).locator(".attempts");
+  try {
+    await page.waitForFunction(([list, pattern, flags]) => new RegExp(pattern, flags).test(list.lastElementChild?.innerText ?? ""), [await list.elementHandle(), pattern.source, pattern.flags]);
+  } catch (err) {
+    throw new Error(`the last attempt of ${file} is not like ${pattern}: ${await list.innerText()}`, { cause: err });
+  }
+}
+
 /** Scrolls to the row of a file: those that are far have their names alone. */
 async function near(page, file) {
   await row(page, file).evaluate((row) => row.scrollIntoView({ block: "nearest" }));
@@ -206,6 +216,8 @@ async function journey() {
   await row(page, "chosen.bin").getByText("Details").click();
   await row(page, "chosen.bin").getByText(given.sha256).waitFor();
   await row(page, "chosen.bin").getByText("the same as the file on this computer").waitFor();
+  await attempt(page, "chosen.bin", /^1\n?.* · Delivered · took [\d.,]+ \w+$/);
+  assert.equal(await row(page, "chosen.bin").locator(".attempts li").count(), 1, "attempts");
 
   // The gateway has other bytes under the name.
   await choose(page, join("other", "chosen.bin"));
@@ -326,7 +338,8 @@ async function states() {
   assert.equal(await share(bar(receiving, "delivered to the destination")), 0);
   assert.equal(await share(bar(delivering, "received by the gateway")), 1);
   const before = await share(bar(delivering, "delivered to the destination"));
-  await page.waitForFunction(([bar, before]) => bar.position > before, [await bar(delivering, "delivered to the destination").elementHandle(), before]);
+  // The server acknowledges 4 MiB at a time, of which few come in a second.
+  await page.waitForFunction(([bar, before]) => bar.position > before, [await bar(delivering, "delivered to the destination").elementHandle(), before], { timeout: 4 * patience });
 
   await stands(page, delivering, "Delivering .*· [\\d.]+ [kM]?B/s · done in \\d+ \\w+");
 
@@ -345,6 +358,36 @@ async function states() {
   await row(page, waiting).getByRole("button", { name: `Try now ${waiting}` }).click();
   await page.waitForFunction(([line, attempts]) => Number(/(\d+) attempts? so far/.exec(line.textContent)?.[1]) > attempts,
     [await row(page, waiting).locator(".state").elementHandle(), attempts]);
+
+  // Its details list all attempts, and go on doing so.
+  await row(page, waiting).getByText("Details").click();
+  const tried = row(page, waiting).locator(".attempts li");
+  await tried.nth(attempts).waitFor();
+  assert.match(await tried.first().innerText(), /^1\s.* · Not delivered · took [\d.,]+ \w+\s+\S.*[.?]$/);
+  assert.deepEqual(await tried.first().locator(".why").evaluate((e) => [e.lang, e.dir]), ["en", "ltr"]);
+  await stands(page, waiting, "Waiting");
+  await accessible(page);
+  await narrow(page);
+  if (given.screenshots) await page.screenshot({ path: join(given.screenshots, "page-attempts.png"), fullPage: true });
+  const listed = await tried.count();
+  await row(page, waiting).getByRole("button", { name: `Try now ${waiting}` }).click();
+  await tried.nth(listed).waitFor();
+  await attempt(page, waiting, / · Not delivered · /);
+
+  // The server is there again.
+  await ask("heal");
+  await row(page, waiting).getByRole("button", { name: `Try now ${waiting}` }).click();
+  await attempt(page, waiting, / · Deliver(ing|ed)/);
+  await stands(page, waiting, "Delivered");
+  await attempt(page, waiting, / · Delivered · took /);
+  assert.ok(await row(page, waiting).locator("details").evaluate((e) => e.open), "the details stay open");
+
+  // What cannot be asked for says so, and comes by itself once it can be.
+  const asked = "**/uploads/*/attempts";
+  await page.route(asked, (route) => route.abort("connectionrefused"), { times: 1 });
+  await row(page, failed).getByText("Details").click();
+  await row(page, failed).locator(".attempts").getByText("Ferry does not answer.").waitFor();
+  await attempt(page, failed, / · Failed · [\s\S]*another file named/);
   await close();
 }
 
@@ -458,6 +501,9 @@ async function languages() {
       assert.deepEqual(await reason.evaluate((e) => [e.lang, getComputedStyle(e).direction]), ["en", "ltr"]);
     }
     for (const details of await page.locator("details:not([hidden]) summary").all()) await details.click();
+    const tried = row(page, given.files.waiting).locator(".attempts li");
+    await tried.getByText(words.undelivered).nth(3).waitFor();
+    assert.equal(await tried.nth(1).locator(".number").innerText(), new Intl.NumberFormat(locale).format(2));
     await fillsFrom(page, direction);
     await accessible(page);
     await narrow(page);
@@ -528,8 +574,17 @@ async function pseudo() {
   });
   await row(page, given.half).waitFor();
   await inTable(page);
+  // Of one there is little left, as of one that was tried very often.
+  await page.route("**/uploads/*/attempts", async (route) => {
+    const answer = await route.fetch();
+    const { count, attempts } = await answer.json();
+    const odd = attempts.map((a, i) => ({ ...a, number: i === 0 ? 1 : i + 3, bytes: 1000, resumed_from: 500, destination: "v4://ELSEWHERE" }));
+    await route.fulfill({ json: { count, attempts: odd } });
+  });
   for (const details of await page.locator("details:not([hidden]) summary").all()) await details.click();
+  await page.locator(".attempts li").nth(4).waitFor();
   await inTable(page);
+  await page.unroute("**/uploads/*/attempts");
 
   await page.route("**/uploads?name=*", (route) => route.abort("connectionrefused"));
   await page.locator("#files").setInputFiles([{ name: "ABC.TXT", mimeType: "text/plain", buffer: Buffer.from("abc") }]);
