@@ -18,9 +18,19 @@ const lease = 30 * time.Second
 // errLeaseLost: the job is another worker's, or nobody's, by now.
 var errLeaseLost = errors.New("the lease of the delivery was lost")
 
-// enqueue makes a job due at once, or parks it behind another one of its name and
-// destination.
-func enqueue(ctx context.Context, tx *sql.Tx, id ulid.ULID, now time.Time) error {
+// enqueue makes a job of a new upload, due at once, or parked behind another one of its
+// name and destination.
+func enqueue(ctx context.Context, tx *sql.Tx, id ulid.ULID, lane, name string, parked bool, now time.Time) error {
+	_, err := tx.ExecContext(ctx, "insert into jobs (upload, lane, name, parked, due_at, fence) values ($1, $2, $3, $4, $5, 0)",
+		id, lane, name, parked, now.UnixMicro())
+	if err != nil {
+		return fmt.Errorf("record job: %w", err)
+	}
+	return nil
+}
+
+// enqueueAgain is enqueue for an upload that had a job.
+func enqueueAgain(ctx context.Context, tx *sql.Tx, id ulid.ULID, now time.Time) error {
 	_, err := tx.ExecContext(ctx, `insert into jobs (upload, lane, name, parked, due_at, fence)
 		select u.id, u.lane, u.name, exists (select 1 from jobs j where j.lane = u.lane and j.name = u.name), $1, u.attempts from uploads u where u.id = $2`,
 		now.UnixMicro(), id)

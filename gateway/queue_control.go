@@ -197,7 +197,7 @@ func (g *Gateway) retryIn(ctx context.Context, tx *sql.Tx, id ulid.ULID) (Upload
 	}
 	switch state {
 	case StateFailed, StateCancelled:
-		err = enqueue(ctx, tx, id, now)
+		err = enqueueAgain(ctx, tx, id, now)
 	case StateWaiting:
 		_, err = tx.ExecContext(ctx, "update jobs set due_at = $1, failures = 0, held = 0 where upload = $2", now.UnixMicro(), id)
 	case StateQueued:

@@ -112,6 +112,9 @@ type reception struct {
 	once   bool // see receiveOnce
 	made   int  // jobs, by commit
 
+	promises []*promise // of room for what is held, until the end
+	promised int64      // bytes of them that were declared
+
 	mu        sync.Mutex
 	now       phase             // guarded by mu
 	labels    map[string]string // of all its files; replaced as a whole; guarded by mu
@@ -201,7 +204,12 @@ func (r *reception) add(name proto.FileName, declared int64, body io.Reader) (in
 	if err != nil {
 		return 0, err
 	}
-	defer promised.end()
+	keeps := false
+	defer func() {
+		if !keeps {
+			promised.end()
+		}
+	}()
 	id, now := r.g.newID()
 	in := &incoming{from: r, id: id, created: now, declared: declared, name: name}
 	if !r.show(in) {
@@ -213,6 +221,11 @@ func (r *reception) add(name proto.FileName, declared int64, body io.Reader) (in
 	if err := r.take(in, body, promised); err != nil {
 		r.g.live.hide(in)
 		return 0, r.explain(err)
+	}
+	if !in.spooled { // commit writes it
+		keeps = true
+		r.promises = append(r.promises, promised)
+		r.promised += max(declared, 0)
 	}
 	r.files = append(r.files, in)
 	return len(r.files) - 1, nil
@@ -303,13 +316,11 @@ func (r *reception) commit() ([]Upload, error) {
 	defer r.end()
 	uploads := make([]Upload, len(r.files))
 	key := keyedOf(r.ctx)
-	promised, err := r.promiseHeld()
-	if err != nil {
+	if err := r.promiseHeld(); err != nil {
 		r.undo()
 		return nil, err
 	}
-	defer promised()
-	err = r.g.db.UpdateIfRoom(r.ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err := r.g.db.UpdateIfRoom(r.ctx, func(ctx context.Context, tx *sql.Tx) error {
 		if key != nil {
 			if err := r.replay(ctx, tx, key); err != nil {
 				return err
@@ -341,17 +352,19 @@ func (r *reception) commit() ([]Upload, error) {
 	return uploads, nil
 }
 
-// promiseHeld promises room for what is in memory, until done: it was promised only
-// while it came in.
-func (r *reception) promiseHeld() (done func(), err error) {
-	if r.held == 0 {
-		return func() {}, nil
+// promiseHeld promises room for what is in memory, as far as nobody had declared that it
+// would come.
+func (r *reception) promiseHeld() error {
+	more := int64(r.held) - r.promised
+	if more <= 0 {
+		return nil
 	}
-	p, err := r.g.room.promise(int64(r.held))
+	p, err := r.g.room.promise(more)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return p.end, nil
+	r.promises = append(r.promises, p)
+	return nil
 }
 
 // fresh reports whether commit has made any job: else all files were there.
@@ -403,7 +416,10 @@ func (r *reception) end() {
 	r.mu.Unlock()
 	close(r.committed)
 	r.stop(nil)
-	r.files = nil
+	for _, p := range r.promises {
+		p.end()
+	}
+	r.files, r.promises = nil, nil
 }
 
 // interrupt ends the reception for somebody else, if it is not too late: then

@@ -155,23 +155,28 @@ func (g *Gateway) insert(ctx context.Context, tx *sql.Tx, in *incoming, once boo
 	if in.spooled {
 		body = bodyFile
 	}
+	mode, modified := in.from.described().row()
+	name, l := in.named().String(), in.from.lane()
+	// One statement that looks and inserts would have SQLite copy each page before it
+	// writes to it. There is one writer, so that what is seen here stays so.
+	var queued, delivered bool
+	if err := tx.QueryRowContext(ctx, `select exists (select 1 from jobs where lane = $1 and name = $2),
+		exists (select 1 from uploads where name = $3 and destination = $4 and state = 'delivered')`, l.Name, name, name, l.To.String()).
+		Scan(&queued, &delivered); err != nil {
+		return false, fmt.Errorf("look for the same name: %w", err)
+	}
+	if once && (queued || delivered) {
+		return false, nil
+	}
 	labels, err := keepLabels(ctx, tx, in.id, in.from.labelled())
 	if err != nil {
 		return false, err
 	}
-	mode, modified := in.from.described().row()
-	name, l := in.named().String(), in.from.lane()
-	res, err := tx.ExecContext(ctx, `insert into uploads (id, lane, name, size, sha256, cksum, state, body, labels, token, mode, modified, created_at, updated_at, changed)
-		select $1, $2, $3, $4, $5, $6, 'queued', $7, $8, $9, $10, $11, $12, $13, `+nextChange+`
-		where $14 or not exists (select 1 from jobs where lane = $15 and name = $16)
-			and not exists (select 1 from uploads where name = $17 and destination = $18 and state = 'delivered')`,
+	if _, err := tx.ExecContext(ctx, `insert into uploads (id, lane, name, size, sha256, cksum, state, body, labels, token, mode, modified, created_at, updated_at, changed)
+		values ($1, $2, $3, $4, $5, $6, 'queued', $7, $8, $9, $10, $11, $12, $13, `+nextChange+`)`,
 		in.id, l.Name, name, in.sum.Size, in.sum.SHA256[:], in.sum.Cksum, body, labels, in.from.sender, mode, modified,
-		in.created.UnixMicro(), now.UnixMicro(), !once, l.Name, name, name, l.To.String())
-	if err != nil {
+		in.created.UnixMicro(), now.UnixMicro()); err != nil {
 		return false, fmt.Errorf("record upload: %w", err)
-	}
-	if n, err := res.RowsAffected(); err != nil || n == 0 {
-		return false, errors.Join(err, dropLabels(ctx, tx, in.id, labels))
 	}
 	if !in.spooled {
 		content := in.small
@@ -182,7 +187,7 @@ func (g *Gateway) insert(ctx context.Context, tx *sql.Tx, in *incoming, once boo
 			return false, fmt.Errorf("keep body: %w", err)
 		}
 	}
-	return true, enqueue(ctx, tx, in.id, now)
+	return true, enqueue(ctx, tx, in.id, l.Name, name, queued, now)
 }
 
 // body returns the bytes of a small upload.

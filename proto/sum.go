@@ -24,8 +24,11 @@ type Sum struct {
 // while both sums are taken, beside its reversed copy, where one is made.
 const sumChunk = 8 << 10
 
-// Summer computes a [Sum] of what is written to it. It never fails, and no
-// Write allocates. It must come from [NewSummer] and is used by one goroutine.
+// fewBytes are at least as many as are left of a chunk that fold has taken.
+const fewBytes = 64
+
+// Summer computes a [Sum] of what is written to it. It never fails, and after
+// the first few no Write allocates. It must come from [NewSummer] and is used by one goroutine.
 type Summer struct {
 	size   int64
 	sha256 hash.Hash
@@ -35,8 +38,8 @@ type Summer struct {
 	// of the result, the two are the same. hash/crc32 inverts what it is given and what it returns: the register that
 	// POSIX starts at 0 starts here at ^0, and what POSIX inverts at the end
 	// has been.
-	crc      uint32
-	reversed [sumChunk]byte // scratch
+	crc     uint32
+	scratch []byte // as large as was needed
 }
 
 // NewSummer returns a Summer of nothing yet.
@@ -71,7 +74,14 @@ func (s *Summer) addCksum(chunk []byte) {
 
 // addReversed adds a chunk by way of hash/crc32.
 func (s *Summer) addReversed(chunk []byte) {
-	reversed := s.reversed[:len(chunk)]
+	if cap(s.scratch) < len(chunk) {
+		size := sumChunk
+		if len(chunk) <= fewBytes {
+			size = fewBytes // a Summer of a small file is no larger than that
+		}
+		s.scratch = make([]byte, size)
+	}
+	reversed := s.scratch[:len(chunk)]
 	reverseBits(reversed, chunk)
 	s.crc = crc32.Update(s.crc, crc32.IEEETable, reversed)
 }

@@ -39,11 +39,6 @@ func benchIntake(ctx context.Context, dir, binary string, o options) (err error)
 	if err != nil {
 		return err
 	}
-	silent, err := net.Listen("tcp", "127.0.0.1:0") // a destination that does not answer
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, silent.Close()) }()
 	filing, err := newFiling(filepath.Join(dir, "filing"))
 	if err != nil {
 		return err
@@ -53,8 +48,15 @@ func benchIntake(ctx context.Context, dir, binary string, o options) (err error)
 		name, short string
 		start       func(ctx context.Context) (*handler, error)
 	}{
-		{"ferry gateway, each durable", "ferry", func(ctx context.Context) (*handler, error) {
-			return startGateway(ctx, filepath.Join(dir, "held"), "v4://"+silent.Addr().String()+"?ca=system", "")
+		{"ferry gateway, each durable, its destination paused", "ferry", func(ctx context.Context) (*handler, error) {
+			h, err := startGateway(ctx, filepath.Join(dir, "held"), native.to, token)
+			if err != nil {
+				return nil, err
+			}
+			if err := pause(ctx, h.address); err != nil {
+				return nil, errors.Join(err, h.stop())
+			}
+			return h, nil
 		}},
 		{"ferry gateway, each durable, while it delivers them to a server", "ferry with deliveries", func(ctx context.Context) (*handler, error) {
 			return startGateway(ctx, filepath.Join(dir, "delivering"), native.to, token)
@@ -221,6 +223,25 @@ func startGateway(ctx context.Context, data, to, token string) (*handler, error)
 		cancel()
 		return errors.Join(<-served, g.Close())
 	}}, nil
+}
+
+// pause keeps a gateway from delivering.
+func pause(ctx context.Context, address string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+"/destinations/default/pause", nil)
+	if err != nil {
+		return err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	if err := res.Body.Close(); err != nil {
+		return err
+	}
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("pause the destination: %s", res.Status)
+	}
+	return nil
 }
 
 func drop(w http.ResponseWriter, r *http.Request) {

@@ -30,8 +30,9 @@ const walKeep = 16 << 20
 
 // DB is an open database. It is safe for concurrent use.
 type DB struct {
-	write *sql.DB // one connection, used by the goroutine of commitLoop alone
-	read  *sql.DB
+	write  *sql.DB
+	writer *sql.Conn // the only one of write, used by the goroutine of commitLoop alone
+	read   *sql.DB
 
 	queue   chan *update
 	reserve *reserve
@@ -61,15 +62,19 @@ func OpenReserved(ctx context.Context, path string, migrations fs.FS, reserved i
 	if err := migrate(ctx, write, migrations); err != nil {
 		return nil, errors.Join(err, write.Close())
 	}
+	writer, err := write.Conn(ctx)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open database: %w", err), write.Close())
+	}
 	// The write-ahead log grows with the largest burst; give the room back.
-	if _, err := write.ExecContext(ctx, fmt.Sprintf("pragma journal_size_limit = %d", walKeep)); err != nil {
-		return nil, errors.Join(fmt.Errorf("limit the write-ahead log: %w", err), write.Close())
+	if _, err := writer.ExecContext(ctx, fmt.Sprintf("pragma journal_size_limit = %d", walKeep)); err != nil {
+		return nil, errors.Join(fmt.Errorf("limit the write-ahead log: %w", err), writer.Close(), write.Close())
 	}
 	read, err := connect(path, "deferred", true, readers)
 	if err != nil {
-		return nil, errors.Join(err, write.Close())
+		return nil, errors.Join(err, writer.Close(), write.Close())
 	}
-	db := &DB{write: write, read: read, reserve: reserve, queue: make(chan *update, maxGroup), closed: make(chan struct{})}
+	db := &DB{write: write, writer: writer, read: read, reserve: reserve, queue: make(chan *update, maxGroup), closed: make(chan struct{})}
 	db.loop.Go(db.commitLoop)
 	return db, nil
 }
@@ -108,7 +113,7 @@ func (db *DB) Close() error {
 	db.once.Do(func() {
 		close(db.closed)
 		db.loop.Wait()
-		err = errors.Join(db.read.Close(), db.write.Close())
+		err = errors.Join(db.read.Close(), db.writer.Close(), db.write.Close())
 	})
 	return err
 }

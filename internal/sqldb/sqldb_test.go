@@ -12,8 +12,10 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -110,6 +112,48 @@ func TestUpdatesAreApartFromEachOther(t *testing.T) {
 	if err := insert(t.Context(), db, 0); !sqldb.IsUnique(err) {
 		t.Errorf("the same key again: %v, want a unique violation", err)
 	}
+}
+
+// TestBrokenOff lets an update end the transaction of its group, and not tell: nothing
+// of it is kept, nor statement by statement what follows, and the others are run again.
+func TestBrokenOff(t *testing.T) {
+	db := open(t, filepath.Join(t.TempDir(), "db"))
+	const n = 100
+	begin := make(chan struct{})
+	var all sync.WaitGroup
+	all.Go(func() { // those that come meanwhile are one group
+		if err := db.Update(t.Context(), func(context.Context, *sql.Tx) error { <-begin; return nil }); err != nil {
+			t.Error(err)
+		}
+	})
+	var again atomic.Int64
+	for i := range n {
+		all.Go(func() {
+			runs := 0
+			err := db.Update(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
+				if runs++; runs == 2 {
+					again.Add(1)
+				}
+				if i == n/2 {
+					_, _ = tx.ExecContext(ctx, "insert into numbers (n) values ($1)", i)
+					_, err := tx.ExecContext(ctx, "rollback")
+					return err // none
+				}
+				_, err := tx.ExecContext(ctx, "insert into numbers (n) values ($1)", i)
+				return err
+			})
+			if broke := err != nil; broke != (i == n/2) {
+				t.Errorf("update %d: %v", i, err)
+			}
+		})
+	}
+	time.Sleep(50 * time.Millisecond) // for them to wait; those that come later are right as well
+	close(begin)
+	all.Wait()
+	if got := count(t, db); got != n-1 {
+		t.Errorf("%d rows, want %d", got, n-1)
+	}
+	t.Logf("%d updates were run again", again.Load())
 }
 
 func TestSynchronousFull(t *testing.T) {

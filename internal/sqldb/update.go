@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"sync/atomic"
 	"time"
+
+	"github.com/mattn/go-sqlite3"
 )
 
 // maxGroup bounds how many updates share a commit, and with it how long the
@@ -35,13 +37,14 @@ const (
 // it survives a power loss. When it returns an error, nothing of fn is kept,
 // unless the error says that the commit's outcome is unknown.
 //
-// Updates that wait at the same time share one commit, each in a savepoint of
-// its own: one that fails or panics does not touch the others. fn may run only
-// statements on tx, must be quick, as all writers wait for it, and must not
-// call Update. It is not run if ctx ends while it waits.
+// Updates that wait at the same time share one commit; one that fails or panics
+// does not touch the others. fn may run only statements on tx, must be quick, as
+// all writers wait for it, and must not call Update. It is not run if ctx ends
+// while it waits.
 //
-// If the disk is full, what [OpenReserved] keeps is given up to it, and fn may be
-// run a second time.
+// fn may be run more than once, each time as if it had not been run before: another
+// one of its group may fail, or the disk be full, and what [OpenReserved] keeps be
+// given up to it.
 func (db *DB) Update(ctx context.Context, fn func(ctx context.Context, tx *sql.Tx) error) error {
 	return db.update(&update{ctx: ctx, fn: fn, done: make(chan error, 1)})
 }
@@ -121,18 +124,23 @@ func (db *DB) refuse() {
 	}
 }
 
-// commit runs a group in one transaction and answers each of its members. What
-// broke off, or found no room, is tried again in further ones.
+// commit runs a group in one transaction and answers each of its members. Where one
+// fails, nothing of that transaction is kept, and further ones run the others again:
+// there each has a savepoint, for which SQLite copies every page before it is written
+// to, into a file once they are a dozen. What broke off, or found no room, is tried
+// again as well.
 func (db *DB) commit(group []*update) {
+	apart := false
 	for len(group) > 0 {
-		group = db.transact(group)
+		group, apart = db.transact(group, apart), true
 	}
 }
 
-// transact is one transaction of commit. It returns those that need another one.
-func (db *DB) transact(group []*update) (again []*update) {
+// transact is one transaction of commit. It returns those that need another one. If
+// apart is set, each is in a savepoint.
+func (db *DB) transact(group []*update, apart bool) (again []*update) {
 	// The transaction belongs to all members: none of their contexts may end it.
-	tx, err := db.write.BeginTx(context.Background(), nil)
+	tx, err := db.writer.BeginTx(context.Background(), nil)
 	if err != nil {
 		return db.failed(group, fmt.Errorf("begin: %w", err))
 	}
@@ -141,16 +149,21 @@ func (db *DB) transact(group []*update) (again []*update) {
 		if !u.begin() {
 			continue
 		}
-		err := u.run(tx)
-		if errors.Is(err, errBroken) {
-			_ = tx.Rollback() // it is over already, or of no use
-			return append(append(again, db.failed(append(kept, u), err)...), group[i+1:]...)
+		err := db.run(tx, u, apart)
+		if err == nil {
+			kept = append(kept, u)
+			continue
 		}
-		if err != nil {
+		if apart && !errors.Is(err, errBroken) {
 			again = append(again, db.failed([]*update{u}, err)...)
 			continue
 		}
-		kept = append(kept, u)
+		_ = tx.Rollback() // what u did cannot be told from what the others did
+		rest := group[i+1:]
+		if IsFull(err) { // for them as well
+			return append(append(again, db.failed(append(kept, u), err)...), rest...)
+		}
+		return append(append(append(kept, again...), db.failed([]*update{u}, err)...), rest...)
 	}
 	if err := tx.Commit(); err != nil {
 		_ = tx.Rollback()
@@ -197,9 +210,15 @@ func (u *update) begin() bool {
 	return u.state.CompareAndSwap(waiting, begun) || u.state.Load() == begun
 }
 
-// run runs one member inside a savepoint.
-func (u *update) run(tx *sql.Tx) error {
+// run runs one member, in a savepoint if apart is set.
+func (db *DB) run(tx *sql.Tx, u *update, apart bool) error {
 	ctx := context.WithoutCancel(u.ctx)
+	if !apart {
+		if err := u.call(ctx, tx); err != nil {
+			return err
+		}
+		return db.stillOpen() // should fn not have told of an error that ended it
+	}
 	if _, err := tx.ExecContext(ctx, "savepoint member"); err != nil {
 		return fmt.Errorf("%w: %w", errBroken, err)
 	}
@@ -214,6 +233,21 @@ func (u *update) run(tx *sql.Tx) error {
 		return fmt.Errorf("%w: %w: %w", errBroken, err, back)
 	}
 	return err
+}
+
+// stillOpen returns errBroken if the transaction has ended: what followed would be
+// kept statement by statement.
+func (db *DB) stillOpen() error {
+	var over bool
+	err := db.writer.Raw(func(conn any) error {
+		c, ok := conn.(*sqlite3.SQLiteConn)
+		over = !ok || c.AutoCommit()
+		return nil
+	})
+	if err != nil || over {
+		return errors.Join(errBroken, err)
+	}
+	return nil
 }
 
 func (u *update) call(ctx context.Context, tx *sql.Tx) (err error) {
