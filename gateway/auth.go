@@ -159,7 +159,7 @@ func bearer(r *http.Request) (string, error) {
 // isPublic reports whether a request is for what tells nothing of anybody's
 // uploads.
 func (a *httpAPI) isPublic(r *http.Request) bool {
-	if !isSafe(r.Method) {
+	if !isSafe(r.Method) && r.Method != http.MethodOptions {
 		return false
 	}
 	switch path := r.URL.Path; path {
@@ -176,8 +176,11 @@ func (a *httpAPI) isPublic(r *http.Request) bool {
 func (a *httpAPI) permit(ctx context.Context, r *http.Request, c *caller) error {
 	upload, one := strings.CutPrefix(r.URL.Path, uploadsPath)
 	id, _, _ := strings.Cut(upload, "/")
+	one = one && upload != ""
 	safe := isSafe(r.Method)
 	switch {
+	case r.Method == http.MethodOptions: // the answer is the same whatever there is
+		return nil
 	case c.may(ScopeAdmin), safe && c.may(ScopeRead):
 		if one && r.Method != http.MethodPut && r.URL.Path != bulkPath {
 			return a.door.within(ctx, id, c)
@@ -191,7 +194,7 @@ func (a *httpAPI) permit(ctx context.Context, r *http.Request, c *caller) error 
 		return nil
 	case safe:
 		return forbidden(ScopeRead)
-	case r.Method == http.MethodPost && r.URL.Path == "/uploads", r.Method == http.MethodPut:
+	case r.Method == http.MethodPost && (r.URL.Path == "/uploads" || r.URL.Path == uploadsPath), r.Method == http.MethodPut:
 		if !c.may(ScopeUpload) {
 			return forbidden(ScopeUpload)
 		}

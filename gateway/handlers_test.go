@@ -315,10 +315,14 @@ func TestUnknownAddresses(t *testing.T) {
 		s.ask(t, "GET", path, nil).problem(t, kindNotFound)
 	}
 	for path, allow := range map[string]string{
-		"/": "GET, HEAD", "/uploads": "GET, HEAD, POST", "/uploads/x": "GET, HEAD, PUT, DELETE", "/uploads/x/retry": "PUT, POST", "/uploads/": "PUT", "/uploads/x/y": "PUT",
+		"/": "GET, HEAD", "/uploads": "GET, HEAD, POST", "/uploads/x": "GET, HEAD, PUT, DELETE", "/uploads/x/retry": "PUT, POST", "/uploads/": "PUT, POST", "/uploads/x/y": "PUT",
 		"/healthz": "GET, HEAD",
 	} {
-		for _, method := range []string{"PUT", "PATCH", "OPTIONS", "TRACE", "GARBAGE"} {
+		allow += ", OPTIONS"
+		if a := s.ask(t, "OPTIONS", path, nil); a.StatusCode != http.StatusNoContent || a.Header.Get("Allow") != allow {
+			t.Errorf("OPTIONS %s: %d, Allow is %q, want 204 and %q", path, a.StatusCode, a.Header.Get("Allow"), allow)
+		}
+		for _, method := range []string{"PUT", "PATCH", "TRACE", "GARBAGE"} {
 			if method == http.MethodPut && strings.HasPrefix(path, uploadsPath) {
 				continue
 			}
@@ -330,6 +334,25 @@ func TestUnknownAddresses(t *testing.T) {
 		}
 	}
 	s.ask(t, "GET", "/uploads/x/retry", nil).problem(t, kindMethod)
+	s.ask(t, "OPTIONS", "/x", nil).problem(t, kindNotFound)
+	s.ask(t, "OPTIONS", "/uploads", nil, "Origin", "https://www.example.org", "Access-Control-Request-Method", "PUT").problem(t, kindOrigin)
+}
+
+// TestOptionsTellNothing has OPTIONS answered in the same way whatever the token may see.
+func TestOptionsTellNothing(t *testing.T) {
+	s := newGuarded(t)
+	one, other := s.token(t, "one", ScopeUpload), s.token(t, "other", ScopeUpload)
+	u := s.as(t, one, "POST", "/uploads/?name=a", "x").upload(t, http.StatusAccepted) // with a slash it is as good
+	for _, path := range []string{u.address(), "/uploads/" + anID} {
+		if a := s.as(t, other, "OPTIONS", path, ""); a.StatusCode != http.StatusNoContent {
+			t.Errorf("OPTIONS %s: %d %s, want 204", path, a.StatusCode, a.body)
+		}
+	}
+	s.ask(t, "OPTIONS", u.address(), nil).problem(t, kindUnauthorized)
+	if a := s.ask(t, "OPTIONS", "/", nil); a.StatusCode != http.StatusNoContent {
+		t.Errorf("OPTIONS /: %d %s, want 204", a.StatusCode, a.body)
+	}
+	s.as(t, s.token(t, "reader", ScopeRead), "POST", "/uploads/?name=b", "x").problem(t, kindForbidden)
 }
 
 func TestHead(t *testing.T) {

@@ -23,6 +23,9 @@ const (
 	defaultPage = 100
 	maxPage     = 500
 
+	// countField tells without the list, as after HEAD, whether there is something in it.
+	countField = "X-Ferry-Count"
+
 	jsonType = "application/json"
 	lineType = "application/x-ndjson"
 	csvType  = "text/csv"
@@ -56,6 +59,7 @@ type uploadList struct {
 //	@Param			before		query	string	false	"Start after (older than) the upload with this id; not together with name"	example(01K62Q3V7N5CW0M8DJ4RXEBZ9T)
 //	@Success		200	{object}	uploadList	"The uploads"
 //	@Header			200	{string}	Link	"The next page, with rel=\"next\", if there are more"
+//	@Header			200	{integer}	X-Ferry-Count	"How many uploads the answer has, where it is not everything"
 //	@Header			200	{string}	Vary	"Accept"
 //	@Failure		400	{object}	problem	"A parameter has a value that is not allowed"
 //	@Router			/uploads [get]
@@ -93,6 +97,7 @@ func (a *httpAPI) listUploads(x *exchange, r *http.Request) error {
 		next.Set("cursor", f.positionOf(&page[limit-1]).encode())
 		x.Header().Set("Link", fmt.Sprintf(`</uploads?%s>; rel="next"`, next.Encode()))
 	}
+	x.Header().Set(countField, strconv.Itoa(len(page)))
 	if mediaType == jsonType {
 		if page == nil {
 			page = []Upload{}

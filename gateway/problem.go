@@ -198,7 +198,7 @@ func (a *httpAPI) fail(x *exchange, r *http.Request, err error) {
 	f := a.explain(r, err)
 	x.err = err
 	h := x.Header()
-	for _, k := range []string{"Location", "Link", "ETag", "Last-Modified", "Content-Length", "Content-Disposition", "Vary"} {
+	for _, k := range []string{"Location", "Link", "ETag", "Last-Modified", "Content-Length", "Content-Disposition", "Vary", countField} {
 		h.Del(k)
 	}
 	if !x.body.ended {

@@ -130,6 +130,7 @@ func (a *httpAPI) routes() *chi.Mux {
 	m.MethodNotAllowed(a.serve(methodNotAllowed(m)))
 
 	m.Post("/uploads", a.serve(a.once(a.postUploads)))
+	m.Post(uploadsPath, a.serve(a.once(a.postUploads))) // as people write it who know PUT
 	a.get(m, "/uploads", a.listUploads)
 	a.get(m, "/uploads/{id}", a.getUpload)
 	m.Put(uploadsPath+"{id}", a.serve(a.once(a.putUpload)))
@@ -205,7 +206,8 @@ func notFound(*exchange, *http.Request) error {
 	return refusal(kindNotFound, "Nothing has this address. The page is at /, the API is described at /docs.")
 }
 
-// methodNotAllowed says which methods are, as RFC 9110 wants.
+// methodNotAllowed says which methods are, as RFC 9110 wants. OPTIONS asks for that
+// alone.
 func methodNotAllowed(m *chi.Mux) handler {
 	return func(x *exchange, r *http.Request) error {
 		path := r.URL.RawPath
@@ -218,7 +220,12 @@ func methodNotAllowed(m *chi.Mux) handler {
 				allowed = append(allowed, method)
 			}
 		}
-		x.Header().Set("Allow", strings.Join(allowed, ", "))
-		return refusal(kindMethod, "%.20s is not possible here; %s is. Nothing was done. The API is described at /docs.", r.Method, strings.Join(allowed, ", "))
+		x.Header().Set("Allow", strings.Join(append(allowed, http.MethodOptions), ", "))
+		if r.Method == http.MethodOptions {
+			x.Header().Set("Cache-Control", "no-store")
+			x.WriteHeader(http.StatusNoContent)
+			return nil
+		}
+		return refusal(kindMethod, "%.20s is not possible here, but %s. Nothing was done. The API is described at /docs.", r.Method, strings.Join(allowed, ", "))
 	}
 }
