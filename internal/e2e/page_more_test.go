@@ -28,10 +28,14 @@ func pageSignIn(t *testing.T, browser string) {
 	wantStored(t, data, map[string][]byte{"early.txt": []byte("early\n")})
 }
 
-// TestPageFolders drops folders on the page, and pastes, in Chromium: no driver
-// drops folders in Firefox.
+// TestPageFolders drops folders on the page, and pastes. No driver drops folders
+// in Firefox, where what the page is handed is made up.
 func TestPageFolders(t *testing.T) {
 	t.Parallel()
+	inBrowsers(t, pageFolders)
+}
+
+func pageFolders(t *testing.T, browser string) {
 	data, dir := t.TempDir(), t.TempDir()
 	want := map[string][]byte{"pasted.txt": []byte("pasted\n")}
 	for i := range 300 {
@@ -42,7 +46,7 @@ func TestPageFolders(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(dir, "void", "inner"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	browse(t, "folders", up(t, data), map[string]any{"dir": dir})
+	browseIn(t, browser, "folders", up(t, data), map[string]any{"dir": dir}, nil)
 	for name, content := range want {
 		got, err := os.ReadFile(filepath.Join(storedFolder(t, filepath.Join(data, "server")), name))
 		if err != nil {

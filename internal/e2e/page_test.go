@@ -152,15 +152,18 @@ func TestPageMany(t *testing.T) {
 	wantStored(t, data, files)
 }
 
-// TestPageWithoutScripts uses the form alone, in Chromium: the driver cannot
-// take Firefox's scripts away.
+// TestPageWithoutScripts uses the form alone.
 func TestPageWithoutScripts(t *testing.T) {
 	t.Parallel()
+	inBrowsers(t, pageWithoutScripts)
+}
+
+func pageWithoutScripts(t *testing.T, browser string) {
 	data, dir := t.TempDir(), t.TempDir()
 	content := []byte("sent by the form\n")
 	write(t, filepath.Join(dir, "scriptless.txt"), content)
 	p := up(t, data).tap()
-	browse(t, "scriptless", p, map[string]any{"dir": dir})
+	browseIn(t, browser, "scriptless", p, map[string]any{"dir": dir, "preferences": map[string]any{"javascript.enabled": false}}, nil)
 	var listed struct {
 		Uploads []upload `json:"uploads"`
 	}
@@ -288,9 +291,24 @@ func TestPageTypes(t *testing.T) {
 	}
 }
 
+// TestPageColours sees the page in Firefox where the system is dark, and where
+// it forces its colours; the states are seen in both in Chromium.
+func TestPageColours(t *testing.T) {
+	t.Parallel()
+	gw, files, _ := inAllStates(t)
+	for media, c := range map[string]struct {
+		preferences map[string]any
+		colours     []string // of text and ground
+	}{
+		"(prefers-color-scheme: dark)": {map[string]any{"ui.systemUsesDarkTheme": 1}, []string{"rgb(230, 238, 238)", "rgb(15, 23, 25)"}},
+		"(forced-colors: active)":      {map[string]any{"browser.display.document_color_use": 2}, []string{"rgb(0, 0, 0)", "rgb(255, 255, 255)"}},
+	} {
+		browseIn(t, "firefox", "coloured", gw, map[string]any{"files": files, "media": media, "preferences": c.preferences, "colours": c.colours}, nil)
+	}
+}
+
 // browsers are those that the main journeys are made in, by the commands that
-// they are. Others are made in Chromium alone: the driver drops no folders in
-// Firefox, and emulates no dark theme there.
+// they are. Others are made in Chromium alone, as they take long.
 var browsers = map[string]string{"chromium": "chromium", "firefox": "firefox-esr"}
 
 // inBrowsers runs a journey in each browser.
