@@ -63,6 +63,9 @@ func (g *Gateway) postpone(ctx context.Context, id ulid.ULID, change func(ctx co
 		return Upload{}, errState
 	}
 	err = g.db.Update(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		if err := g.expected(ctx, tx, id); err != nil {
+			return err
+		}
 		var leased bool
 		err := tx.QueryRowContext(ctx, "select leased from jobs where upload = $1", id).Scan(&leased)
 		switch {

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -209,5 +210,60 @@ func TestBulkRefuses(t *testing.T) {
 	}
 	if got := s.bulk(t, "cancel", many[1:]...); got[0].Status != http.StatusNotFound {
 		t.Errorf("%+v", got[0])
+	}
+}
+
+// TestIfMatch has uploads changed only as long as they are as their ETag has it.
+func TestIfMatch(t *testing.T) {
+	c := openCore(t, t.TempDir(), newRemote())
+	s := newTestAPI(t, c.httpAPI())
+	u := c.take("a", "hello")
+	tag := func() string { return s.ask(t, "HEAD", u.address(), nil).Header.Get("ETag") }
+	old := tag()
+	for _, field := range []string{`"other"`, "W/" + old, `"other", W/` + old, "x"} {
+		for _, what := range []string{"/cancel", "/retry", "/hold", "/release"} {
+			s.ask(t, "POST", u.address()+what, nil, "If-Match", field).problem(t, kindPrecondition)
+		}
+		s.ask(t, "DELETE", u.address(), nil, "If-Match", field).problem(t, kindPrecondition)
+	}
+	if now := tag(); now != old {
+		t.Errorf("the upload was changed: %s, want %s", now, old)
+	}
+	s.ask(t, "POST", u.address()+"/hold", nil, "If-Match", old).upload(t, http.StatusOK)
+	s.ask(t, "POST", u.address()+"/release", nil, "If-Match", old).problem(t, kindPrecondition)
+	s.ask(t, "POST", u.address()+"/release", nil, "If-Match", `"other", `+tag()).upload(t, http.StatusOK)
+	s.ask(t, "POST", u.address()+"/cancel", nil, "If-Match", "*").upload(t, http.StatusOK)
+	s.ask(t, "POST", u.address()+"/retry", nil, "If-Match", tag()).upload(t, http.StatusAccepted)
+	s.ask(t, "DELETE", u.address(), nil, "If-Match", old+", "+tag()).upload(t, http.StatusOK)
+	if a := s.ask(t, "DELETE", u.address(), nil, "If-Match", tag()); a.StatusCode != http.StatusNoContent {
+		t.Errorf("forget: %d %s, want 204", a.StatusCode, a.body)
+	}
+	s.ask(t, "DELETE", u.address(), nil, "If-Match", "*").problem(t, kindNotFound)
+	s.ask(t, "DELETE", "/uploads/x", nil, "If-Match", "*").problem(t, kindNotFound)
+	s.ask(t, "PUT", "/uploads/b", strings.NewReader("x"), "If-Match", "*").problem(t, kindPrecondition)
+}
+
+// TestIfMatchToTheEnd has an upload change between the look at it and the transaction.
+func TestIfMatchToTheEnd(t *testing.T) {
+	c := openCore(t, t.TempDir(), newRemote())
+	for state, acts := range map[State][]func(context.Context, ulid.ULID) (Upload, error){
+		StateQueued:    {c.Gateway.cancel, c.hold, c.release},
+		StateCancelled: {c.retry, func(ctx context.Context, id ulid.ULID) (u Upload, err error) { u, _, err = c.remove(ctx, id); return }},
+	} {
+		u := c.take(string(state), "hello")
+		before := context.WithValue(t.Context(), stateKey{}, u.stateTag())
+		if state == StateCancelled {
+			u = c.cancel(u.ID)
+		} else {
+			before = context.WithValue(t.Context(), stateKey{}, "of before")
+		}
+		for i, act := range acts {
+			if _, err := act(before, u.ID); !errors.Is(err, errChanged) {
+				t.Errorf("%s, %d: %v, want errChanged", state, i, err)
+			}
+		}
+		if now := c.see(u.ID); now.stateTag() != u.stateTag() {
+			t.Errorf("it is %s, want still %s", now.State, u.State)
+		}
 	}
 }

@@ -322,9 +322,11 @@ func uploadID(r *http.Request) (ulid.ULID, error) {
 //	@Produce	json
 //	@Description	Cancels an upload that is under way and answers what it is then: it may have been delivered meanwhile. Forgets one that is delivered, failed or cancelled; what the destination holds stays there.
 //	@Param			id	path		string	true	"The upload's id"
+//	@Param			If-Match	header	string	false	"The ETag that the upload must still have: else nothing is changed"
 //	@Success		200	{object}	Upload	"No longer under way: cancelled, or delivered meanwhile"
 //	@Success		204	"Forgotten"
 //	@Failure		404	{object}	problem	"There is no such upload"
+//	@Failure		412	{object}	problem	"It is not any more as If-Match has it"
 //	@Router			/uploads/{id} [delete]
 func (a *httpAPI) deleteUpload(x *exchange, r *http.Request) error {
 	id, err := uploadID(r)
@@ -352,9 +354,11 @@ func (a *httpAPI) deleteUpload(x *exchange, r *http.Request) error {
 //	@Produce	json
 //	@Description	Queues an upload that failed, was cancelled or waits for its next attempt, at once.
 //	@Param			id	path		string	true	"The upload's id"
+//	@Param			If-Match	header	string	false	"The ETag that the upload must still have: else nothing is changed"
 //	@Success		202	{object}	Upload	"Queued"
 //	@Header			202	{integer}	Retry-After	"When to ask how it stands, in seconds"
 //	@Failure		404	{object}	problem	"There is no such upload"
+//	@Failure		412	{object}	problem	"It is not any more as If-Match has it"
 //	@Failure		409	{object}	problem	"It is under way or delivered, or its bytes are gone"
 //	@Router			/uploads/{id}/retry [post]
 func (a *httpAPI) retryUpload(x *exchange, r *http.Request) error {

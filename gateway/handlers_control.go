@@ -21,8 +21,10 @@ import (
 //	@Produce	json
 //	@Description	Cancels an upload that is under way and answers what it is then: it may have been delivered meanwhile. One that is delivered, failed or cancelled stays as it is, and is the answer. Of one whose bytes are still coming in nothing is kept.
 //	@Param			id	path		string	true	"The upload's id"
+//	@Param			If-Match	header	string	false	"The ETag that the upload must still have: else nothing is changed"
 //	@Success		200	{object}	Upload	"No longer under way"
 //	@Failure		404	{object}	problem	"There is no such upload"
+//	@Failure		412	{object}	problem	"It is not any more as If-Match has it"
 //	@Router			/uploads/{id}/cancel [post]
 func (a *httpAPI) cancelUpload(x *exchange, r *http.Request) error {
 	return a.control(x, r, a.core.cancel)
@@ -36,8 +38,10 @@ func (a *httpAPI) cancelUpload(x *exchange, r *http.Request) error {
 //	@Produce	json
 //	@Description	Keeps an upload that is queued or waits from being delivered until it is released or retried, over restarts as well. Those of the same name that came later wait behind it.
 //	@Param			id	path		string	true	"The upload's id"
+//	@Param			If-Match	header	string	false	"The ETag that the upload must still have: else nothing is changed"
 //	@Success		200	{object}	Upload	"It is held"
 //	@Failure		404	{object}	problem	"There is no such upload"
+//	@Failure		412	{object}	problem	"It is not any more as If-Match has it"
 //	@Failure		409	{object}	problem	"It is coming in, being delivered, or final"
 //	@Router			/uploads/{id}/hold [post]
 func (a *httpAPI) holdUpload(x *exchange, r *http.Request) error {
@@ -52,8 +56,10 @@ func (a *httpAPI) holdUpload(x *exchange, r *http.Request) error {
 //	@Produce	json
 //	@Description	Lets an upload that is held be delivered, at once. One that is not held stays as it is.
 //	@Param			id	path		string	true	"The upload's id"
+//	@Param			If-Match	header	string	false	"The ETag that the upload must still have: else nothing is changed"
 //	@Success		200	{object}	Upload	"It is not held"
 //	@Failure		404	{object}	problem	"There is no such upload"
+//	@Failure		412	{object}	problem	"It is not any more as If-Match has it"
 //	@Failure		409	{object}	problem	"It is coming in, being delivered, or final"
 //	@Router			/uploads/{id}/release [post]
 func (a *httpAPI) releaseUpload(x *exchange, r *http.Request) error {

@@ -45,6 +45,7 @@ const uploadsPath = "/uploads/"
 //	@Failure		409	{object}	problem	"An upload of this name and other content is on its way or delivered; or somebody cancelled the upload while it came in, or while Prefer had the answer wait; or a request with the same Idempotency-Key is being answered"
 //	@Header			409	{integer}	Retry-After	"When to send it again, in seconds, if another request has the key"
 //	@Failure		411	{object}	problem	"Neither Content-Length nor Transfer-Encoding was sent"
+//	@Failure		412	{object}	problem	"The request has an If-Match"
 //	@Failure		413	{object}	problem	"The destination does not take so large a file"
 //	@Failure		415	{object}	problem	"The body is encoded in a way that is not taken"
 //	@Failure		422	{object}	problem	"The Idempotency-Key was another request's"
@@ -73,6 +74,9 @@ func (a *httpAPI) takePut(x *exchange, r *http.Request) ([]Upload, error) {
 	}
 	if len(r.Header.Values("Content-Range")) > 0 { // RFC 9110, section 14.4: the rest would pass for the whole
 		return nil, refusal(kindParameter, "It has a Content-Range, and only whole files are taken. Nothing was kept. Send the whole file without Content-Range; with curl leave out -C.")
+	}
+	if err := noMatch(r); err != nil {
+		return nil, err
 	}
 	to, err := a.destination(r)
 	if err != nil {

@@ -65,9 +65,15 @@ var provocations = map[string]func(t *testing.T) answer{
 		s.ask(t, "PUT", "/uploads/notes.txt", strings.NewReader(aText)).upload(t, http.StatusAccepted)
 		return s.ask(t, "PUT", "/uploads/notes.txt", strings.NewReader("Hello, ferry!\n"))
 	},
-	"origin": onReal("PUT", "/uploads/notes.txt", "Origin", "https://www.example.org"),
-	"host":   onReal("PUT", "/uploads/notes.txt", "Host", "www.example.org"),
-	"header": onReal("PUT", "/uploads/notes.txt", "Cookie", strings.Repeat("x", maxRequestHeader)),
+	"changed": func(t *testing.T) answer {
+		s := newRealAPI(t)
+		u := s.ask(t, "PUT", "/uploads/notes.txt", strings.NewReader(aText)).upload(t, http.StatusAccepted)
+		return s.ask(t, "DELETE", u.address(), nil, "If-Match", `"of-before"`)
+	},
+	"no-match": onReal("PUT", "/uploads/notes.txt", "If-Match", "*"),
+	"origin":   onReal("PUT", "/uploads/notes.txt", "Origin", "https://www.example.org"),
+	"host":     onReal("PUT", "/uploads/notes.txt", "Host", "www.example.org"),
+	"header":   onReal("PUT", "/uploads/notes.txt", "Cookie", strings.Repeat("x", maxRequestHeader)),
 	"no-token": func(t *testing.T) answer {
 		s := newGuarded(t)
 		s.token(t, "ci", ScopeUpload)

@@ -87,6 +87,8 @@ var problemPages = []problemPage{
 		"Send the file under another name. The problem's upload says where the other one is."},
 	{kindLength, "The request has neither Content-Length nor Transfer-Encoding, so that an empty file cannot be told from a forgotten one.", nothingKept,
 		"Send Content-Length: 0 for an empty file. With curl use --data-binary or -F."},
+	{kindPrecondition, "The request's If-Match names an ETag that the upload does not have any more.", nothingChanged,
+		"GET the upload to see how it stands, and decide anew. Files are sent without If-Match: none is ever replaced."},
 	{kindTooLarge, "The file has more bytes than the destination, the gateway or the token takes in one file.", nothingKept,
 		"Send the file in parts."},
 	{kindTooMany, "The form has more files or fields than one request may have.", nothingKept,

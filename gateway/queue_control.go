@@ -80,6 +80,9 @@ type removal struct {
 
 func (g *Gateway) removeIn(ctx context.Context, tx *sql.Tx, id ulid.ULID, r *removal) error {
 	u, err := g.load(ctx, tx, id)
+	if err == nil {
+		err = asExpected(ctx, &u)
+	}
 	if err != nil {
 		return err
 	}
@@ -170,7 +173,10 @@ func (g *Gateway) retry(ctx context.Context, id ulid.ULID) (u Upload, err error)
 		return Upload{}, errState
 	}
 	err = g.db.Update(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		var err error
+		err := g.expected(ctx, tx, id)
+		if err != nil {
+			return err
+		}
 		u, err = g.retryIn(ctx, tx, id)
 		return err
 	})

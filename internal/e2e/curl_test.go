@@ -138,6 +138,8 @@ var curlRows = map[string][]curlRow{
 			^[0-9A-Z]{26},big\.iso,3000000,`},
 	},
 	"control": {
+		{"only what is as it was", `curl -T small.txt -H 'Prefer: wait=60' $GW/uploads/matched; u=$GW/uploads/$(id); curl -X DELETE -H 'If-Match: "other"' $u; test "$(cut -d, -f3 body)" = '"status":412'
+			curl $u; tag=$(header Etag); curl -X DELETE -H "If-Match: $tag" $u`, "204", ""},
 		{"hold", `held kept; curl $DOWN/uploads/$(cat held)`, "200", `"held":true`},
 		{"release", `curl -X POST $DOWN/uploads/$(cat held)/release`, "200", `"held":false`},
 		{"cancel", `curl -X POST $DOWN/uploads/$(cat held)/cancel`, "200", `"state":"cancelled"`},
