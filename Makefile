@@ -3,6 +3,8 @@
 GO       ?= go
 # How long make fuzz spends on each fuzzer, or how many inputs it tries: 1000x.
 FUZZTIME ?= 10s
+# Where make screenshots writes what docs does not show.
+PICTURES ?= pictures
 # The same for every run, so that results and builds are cached once.
 TESTFLAGS ?= -timeout=20m
 LINT     := $(GO) tool -modfile=tools/golangci-lint/go.mod golangci-lint
@@ -91,6 +93,7 @@ swagger-ui: deps ## Copy Swagger UI from npm, in the version that tools/npm pins
 	install -m 644 $(FROM)/NOTICE $(TO)/NOTICE.txt
 
 .PHONY: screenshots
-screenshots: deps ## Take docs/images anew
+screenshots: deps ## Take docs/images anew, and PICTURES (./pictures) of more states and of each language
 	@$(GO) run ./tools/deps screenshots
-	$(GO) test -count=1 -run=TestPage ./internal/e2e -args -screenshots=$(CURDIR)/docs/images
+	$(GO) test -count=1 -run='^TestPage(States|SignIn|Thousands|History|Languages)$$' ./internal/e2e -args \
+		-screenshots=$(CURDIR)/docs/images -page-pictures=$(abspath $(PICTURES)) -language-pictures=$(abspath $(PICTURES))

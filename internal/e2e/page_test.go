@@ -183,7 +183,7 @@ func TestPageStates(t *testing.T) {
 	if *screenshots != "" {
 		pictures = t.TempDir()
 	}
-	browseIn(t, "chromium", "states", gw, map[string]any{"screenshots": pictures, "files": files}, map[string]func(){
+	browseIn(t, "chromium", "states", gw, map[string]any{"screenshots": pictures, "pictures": *pagePictures, "files": files}, map[string]func(){
 		"heal": func() { between.cut.Store(false) },
 	})
 	if pictures != "" {
@@ -239,7 +239,7 @@ func inAllStates(t *testing.T) (*process, map[string]string, *relay) {
 // size: with 64 colours, which are more than the eye sees in a page.
 func keepPictures(t *testing.T, from, to string) {
 	t.Helper()
-	for _, name := range []string{"page.png", "page-dark.png"} {
+	for _, name := range []string{"page.png", "page-dark.png", "page-details.png"} {
 		b, err := os.ReadFile(filepath.Join(from, name))
 		if err != nil {
 			t.Fatal(err)
@@ -380,7 +380,7 @@ func fonts(t *testing.T) string {
     <edit name="family" mode="assign" binding="strong"><string>monospace</string></edit>
   </match>
   <match target="pattern">
-    <test qual="all" name="family" compare="not_eq"><string>monospace</string></test>
+    <test qual="all" name="family" compare="not_contains"><string>mono</string></test>
     <edit name="family" mode="prepend" binding="strong"><string>Inter</string></edit>
   </match>
 </fontconfig>

@@ -66,6 +66,7 @@ var needs = map[string]need{
 	"screenshots": {
 		things: []thing{
 			{path: "/usr/share/fonts/opentype/inter/Inter-Regular.otf", debian: "fonts-inter", why: "the screenshots look the same everywhere with it"},
+			{path: "/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc", debian: "fonts-noto-cjk", why: "the pictures of the Japanese and the Chinese page have glyphs with it"},
 		},
 	},
 }
