@@ -43,7 +43,12 @@ func explainGateway(err error) failure {
 // explainAnswer is for what the gateway answered.
 func explainAnswer(e *gatewayError) failure {
 	f := failure{exit: exitRefused, words: "the gateway refused: " + e.Error(), retry: e.passes(), after: e.after}
+	if e.other && e.status >= 400 {
+		f.words = "a proxy in front of the gateway, or another server, refused: " + e.Error()
+	}
 	switch {
+	case e.away():
+		f.exit, f.common, f.words = exitUnreachable, true, "the gateway cannot be reached through the proxy in front of it: "+e.Error()
 	case e.status == http.StatusUnauthorized, e.status == http.StatusForbidden:
 		f.exit, f.common = exitUnauthorized, true
 	case e.status == http.StatusRequestEntityTooLarge, e.status == http.StatusInsufficientStorage:

@@ -31,6 +31,16 @@ func takes(state, more string) http.HandlerFunc {
 	}
 }
 
+// proxySays answers as proxies do by themselves.
+func proxySays(status int) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", "text/html")
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, "<html>"+http.StatusText(status)+"</html>")
+	}
+}
+
 // TestPushExitCodes has each status that ferry help exit-codes lists for ferry
 // push come about, with its words on stderr and in --json.
 func TestPushExitCodes(t *testing.T) {
@@ -99,6 +109,9 @@ func TestPushExitCodes(t *testing.T) {
 		{"too large", append(fake(says(413, `{"title":"Too large","retryable":true}`)), file), 9, "failed", "Too large"},
 		{"gateway full", append(fake(says(507, `{"title":"No room","retryable":true}`)), file), 9, "failed", "No room"},
 		{"always cut off", append(fake(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }), "--timeout", "300ms", file), 10, "failed", "until --timeout had passed"},
+		{"nobody behind the proxy", append(fake(proxySays(502)), "--connect-timeout", "50ms", file), 10, "failed", "cannot be reached through the proxy in front of it: Bad Gateway (502)"},
+		{"none behind it for long", append(fake(proxySays(503)), "--timeout", "100ms", file), 10, "failed", "until --timeout had passed"},
+		{"the proxy takes less", append(fake(proxySays(413)), file), 9, "failed", "a proxy in front of the gateway, or another server, refused: Request Entity Too Large (413)"},
 		{"nobody listens", []string{"--gateway", "http://" + closedPort(t), "--connect-timeout", "50ms", file}, 10, "failed", "the gateway cannot be reached"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -235,6 +235,7 @@ func withoutURL(err error) error {
 type gatewayError struct {
 	status int
 	after  time.Duration // how long it wants us to wait
+	other  bool          // it is no gateway's, but a proxy's or another server's
 
 	Type           string `json:"type"`
 	Title          string `json:"title"`
@@ -253,6 +254,7 @@ func newGatewayError(a remoteAnswer) *gatewayError {
 		}
 	}
 	e.status, e.after = a.status, retryAfter(a.header)
+	e.other = e.Title == "" && a.header.Get("X-Request-Id") == ""
 	if to := a.header.Get("Location"); to != "" && a.status < 400 {
 		e.Title = "it says to go to " + printable(withoutSecrets(to))
 	}
@@ -270,6 +272,11 @@ func (e *gatewayError) Error() string {
 
 // kind is the problem's name, without where it is explained.
 func (e *gatewayError) kind() string { return e.Type[strings.LastIndex(e.Type, "/")+1:] }
+
+// away reports whether a proxy answers that it cannot reach the gateway, or has none.
+func (e *gatewayError) away() bool {
+	return e.other && (e.status == http.StatusBadGateway || e.status == http.StatusServiceUnavailable || e.status == http.StatusGatewayTimeout)
+}
 
 // passes reports whether the same request may succeed later.
 func (e *gatewayError) passes() bool {

@@ -140,7 +140,7 @@ func (f *pushed) fail(why failure) bool {
 func (f *pushed) persist(ctx context.Context, try func() error) *failure {
 	for tries := 1; ; tries++ {
 		err := try()
-		if _, answered := errors.AsType[*gatewayError](err); err == nil || answered {
+		if said, answered := errors.AsType[*gatewayError](err); err == nil || answered && !said.away() {
 			f.reached.Store(true)
 		}
 		if err == nil {

@@ -79,8 +79,8 @@ const pushExitCodes = `ferry push ends with one of these statuses:
       sent
    9  no room: the file is larger than the gateway or the destination takes, or
       the gateway's disk is full or a quota used up
-  10  unreachable: no connection to the gateway could be made, or none held until
-      the gateway had the file
+  10  unreachable: no connection to the gateway could be made, nor by a proxy in
+      front of it, or none held until the gateway had the file
 
 With several files it is the highest that one of them came to. --json says for
 each file which it was.`

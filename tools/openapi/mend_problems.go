@@ -102,7 +102,7 @@ func mendProblems(doc object) error {
 				return fmt.Errorf("%s: the example %s is none of %d", operation, name, status)
 			}
 			all[name] = object{"$ref": exampleRef + name}
-			shown[name] = object{"summary": value["title"], "value": value}
+			shown[name] = object{"value": value}
 		}
 		content["examples"] = all
 		return nil
