@@ -9,13 +9,16 @@ import (
 	"time"
 
 	"github.com/oklog/ulid/v2"
+
+	"ferry/internal/sqldb"
 )
 
 // attemptsPath follows an upload's address.
 const attemptsPath = "/attempts"
 
 // Of an upload's attempts the first ones are kept, and the latest: an upload that is
-// tried for a year takes no more room than one that is tried for an hour.
+// tried for a year takes no more room than one that is tried for an hour. While the
+// disk is full none is: what room is left is for what becomes of uploads.
 const (
 	firstAttempts  = 10
 	latestAttempts = 10
@@ -30,7 +33,7 @@ const (
 	AttemptFailed      AttemptOutcome = "failed"      // the upload cannot succeed as it is
 	AttemptPostponed   AttemptOutcome = "postponed"   // something went wrong that may pass: another attempt follows
 	AttemptCancelled   AttemptOutcome = "cancelled"   // somebody stopped it
-	AttemptInterrupted AttemptOutcome = "interrupted" // the gateway was stopped, or cut off, in the middle of it
+	AttemptInterrupted AttemptOutcome = "interrupted" // the gateway was stopped in the middle of it, or lost hold of it
 )
 
 // AttemptStatus is an attempt to deliver an upload, as the API shows it.
@@ -60,7 +63,7 @@ type attemptList struct {
 // What is said of attempts that were interrupted.
 const (
 	wasStopped = "the gateway was stopped in the middle of the attempt"
-	wasCutOff  = "the gateway was cut off in the middle of the attempt, and how it ended is not known: the next one finds out"
+	wasCutOff  = "the attempt was broken off, and how it ended is not known: the next one finds out"
 )
 
 // shown is how the API calls an outcome, and what went wrong.
@@ -74,9 +77,11 @@ func (o outcome) shown() (AttemptOutcome, string) {
 		return AttemptCancelled, o.lastError
 	case postponed:
 		return AttemptPostponed, o.lastError
-	case givenBack, exists, lost:
+	case givenBack:
+		return AttemptInterrupted, wasStopped
+	case exists, lost:
 	}
-	return AttemptInterrupted, wasStopped
+	return AttemptInterrupted, wasCutOff
 }
 
 // transfer is how far a delivery came.
@@ -104,18 +109,18 @@ func (d *delivery) isPlain(o outcome, t transfer) bool {
 const insertAttempt = `insert into attempts (upload, number, began_at, ended_at, outcome, error, bytes, resumed, sends, destination) `
 
 // noteAttempt records how an attempt ended, unless that is plain.
-func (d *delivery) noteAttempt(ctx context.Context, tx *sql.Tx, o outcome, now time.Time) error {
+func (g *Gateway) noteAttempt(ctx context.Context, tx *sql.Tx, d *delivery, o outcome, now time.Time) error {
 	t := d.transfer()
 	if o.kind == delivered { // what it did not have to be sent, it had
 		t.resumed += d.offer.Size - t.bytes
 		t.bytes = d.offer.Size
 	}
-	if d.isPlain(o, t) {
+	if d.isPlain(o, t) || errors.Is(g.room.check(), errSpoolFull) {
 		return nil
 	}
 	how, words := o.shown()
-	_, err := tx.ExecContext(ctx, insertAttempt+`values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
-		d.id, d.fence, d.began.UnixMicro(), now.UnixMicro(), how, orNull(words), t.bytes, t.resumed, t.sends, d.lane.To.String())
+	_, err := tx.ExecContext(ctx, insertAttempt+`select id, $1, $2, $3, $4, $5, $6, $7, $8, $9 from uploads where id = $10`,
+		d.fence, d.began.UnixMicro(), now.UnixMicro(), how, orNull(words), t.bytes, t.resumed, t.sends, d.lane.To.String(), d.id)
 	if err != nil {
 		return fmt.Errorf("record attempt: %w", err)
 	}
@@ -142,19 +147,16 @@ func dropAttempts(ctx context.Context, tx *sql.Tx, id ulid.ULID) error {
 	return nil
 }
 
-// noteLapse records an attempt whose lease lapsed before its end was recorded, if the
-// upload still stands as it began.
-func noteLapse(ctx context.Context, tx *sql.Tx, id ulid.ULID, to string, now time.Time) error {
-	var last int64
-	err := tx.QueryRowContext(ctx, insertAttempt+`select id, attempts, coalesce(attempted_at, updated_at), $1, 'interrupted', $2, null, null, null, $3
-		from uploads where id = $4 and state = 'delivering' returning number`, now.UnixMicro(), wasCutOff, to, id).Scan(&last)
-	switch {
-	case errors.Is(err, sql.ErrNoRows):
-		return nil
-	case err != nil:
-		return fmt.Errorf("record attempt: %w", err)
+// noteLost records an attempt that lost its lease: how it ended is for the next one to
+// find out.
+func (g *Gateway) noteLost(d *delivery) {
+	ctx := context.WithoutCancel(d.ctx)
+	err := g.db.Update(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		return g.noteAttempt(ctx, tx, d, outcome{kind: lost}, g.now())
+	})
+	if err != nil {
+		g.log.Warn("an attempt is not listed", "upload", d.id.String(), "attempt", d.fence, "err", err)
 	}
-	return thinOut(ctx, tx, id, last)
 }
 
 const (
@@ -169,10 +171,18 @@ const (
 )
 
 // noteCutOff records the attempts that the end of a process before this one cut off.
-func noteCutOff(ctx context.Context, tx *sql.Tx) error {
-	_, err := tx.ExecContext(ctx, insertCutOff, lease.Microseconds(), wasCutOff)
-	if err == nil {
-		_, err = tx.ExecContext(ctx, thinOutCutOff, firstAttempts, latestAttempts)
+// There may be no room for that: then they are not listed.
+func (g *Gateway) noteCutOff(ctx context.Context) error {
+	err := g.db.Update(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, insertCutOff, lease.Microseconds(), wasCutOff)
+		if err == nil {
+			_, err = tx.ExecContext(ctx, thinOutCutOff, firstAttempts, latestAttempts)
+		}
+		return err
+	})
+	if sqldb.IsFull(err) {
+		g.log.Warn("attempts that were cut off are not listed", "err", err)
+		err = nil
 	}
 	if err != nil {
 		return fmt.Errorf("record attempts that were cut off: %w", err)
@@ -263,7 +273,7 @@ func (l *attemptList) addPresent(u *Upload, d *delivery, began time.Time) {
 //	@ID				getAttempts
 //	@Tags			uploads
 //	@Produce		json
-//	@Description	How each attempt to deliver the upload went, in their order: when it began and ended, its outcome, what went wrong in words, and how much of the file the destination had. The last one is without an outcome while it runs. Of more than 20, the first 10 and the latest 10 are kept; count is that of all. Those of before gateways kept them are missing.
+//	@Description	How each attempt to deliver the upload went, in their order: when it began and ended, its outcome, what went wrong in words, and how much of the file the destination had. The last one is without an outcome while it runs. Of more than 20, the first 10 and the latest 10 are kept, and none while the gateway's disk is full; count is that of all.
 //	@Param			id	path		string	true	"The upload's id"
 //	@Success		200	{object}	attemptList	"The attempts; none while it is received or waits for the first"
 //	@Failure		404	{object}	problem	"There is no such upload, or not any more"

@@ -318,6 +318,7 @@ func (g *Gateway) settle(d *delivery, receipt []byte, err error) {
 	o := judge(a, err, g.jitter())
 	if o.kind == lost {
 		g.log.Warn("a delivery lost its lease", "upload", d.id.String(), "attempt", d.fence)
+		g.noteLost(d)
 		return
 	}
 	judged := o
@@ -371,7 +372,7 @@ func (g *Gateway) record(ctx context.Context, tx *sql.Tx, d *delivery, o outcome
 	if err := d.lane.noteHealth(ctx, tx, o, now); err != nil {
 		return err
 	}
-	if err := d.noteAttempt(ctx, tx, o, now); err != nil {
+	if err := g.noteAttempt(ctx, tx, d, o, now); err != nil {
 		return err
 	}
 	if o.final() {

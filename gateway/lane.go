@@ -163,10 +163,10 @@ func (g *Gateway) openLanes(ctx context.Context, newSender func(Destination, pro
 		}
 		l.sender = newSender(d, l.keys)
 	}
+	if err := g.noteCutOff(ctx); err != nil { // while it is known where they went
+		return err
+	}
 	err := g.db.Update(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		if err := noteCutOff(ctx, tx); err != nil { // while it is known where they went
-			return err
-		}
 		for _, l := range g.lanes.configured() {
 			if _, err := tx.ExecContext(ctx, `insert into destinations (name, url) values ($1, $2)
 				on conflict (name) do update set url = excluded.url`, l.Name, l.To.String()); err != nil {

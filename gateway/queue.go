@@ -80,11 +80,6 @@ func claimDue(ctx context.Context, tx *sql.Tx, l *lane, now time.Time) (c claim,
 	if err != nil {
 		return claim{}, time.Time{}, fmt.Errorf("claim: %w", err)
 	}
-	if c.fence > 1 {
-		if err := noteLapse(ctx, tx, c.id, l.To.String(), now); err != nil {
-			return claim{}, time.Time{}, err
-		}
-	}
 	var (
 		name string
 		sha  []byte

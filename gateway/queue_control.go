@@ -126,9 +126,6 @@ func (g *Gateway) cancelIdle(ctx context.Context, tx *sql.Tx, u Upload) error {
 	if err != nil {
 		return err
 	}
-	if err := noteLapse(ctx, tx, u.ID, l.To.String(), now); err != nil {
-		return err
-	}
 	f, known, err := lookUp(ctx, tx, l.client(), u.Name)
 	if err != nil {
 		return err

@@ -61,17 +61,24 @@ func withAttempts(upload, list json.RawMessage) json.RawMessage {
 // printAttempts prints a table of them.
 func (p *program) printAttempts(all remoteAttempts) error {
 	t := newTable(p.stdout, false, "ATTEMPT\tBEGAN\tTOOK\tOUTCOME\tSENT\tERROR")
-	last := 0
-	for _, a := range all.Attempts {
-		if missing := a.Number - last - 1; missing > 0 {
-			if err := t.add(nil, "%s\t\t\tnot kept\t\t", numbers(last+1, a.Number-1)); err != nil {
-				return err
-			}
+	next := 1
+	missing := func(to int) error {
+		if to < next {
+			return nil
 		}
-		last = a.Number
+		return t.add(nil, "%s\t\t\tnot kept\t\t", numbers(next, to))
+	}
+	for _, a := range all.Attempts {
+		if err := missing(a.Number - 1); err != nil {
+			return err
+		}
+		next = a.Number + 1
 		if err := t.add(nil, "%d\t%s\t%s\t%s\t%s\t%s", a.Number, stamp(a.BeganAt), a.took(), a.outcome(), a.sent(), printable(a.Error)); err != nil {
 			return err
 		}
+	}
+	if err := missing(all.Count); err != nil {
+		return err
 	}
 	return t.end()
 }

@@ -24,7 +24,7 @@ func TestStatusAttempts(t *testing.T) {
 		attempt(3, `"ended_at":"`+began.Add(100*time.Minute).Format(time.RFC3339Nano)+`","outcome":"interrupted","error":"three","bytes":null,"resumed_from":null,"sends":null`),
 		attempt(30, `"ended_at":null,"outcome":null,"error":null,"bytes":0,"resumed_from":0,"sends":0`),
 	}, ",")
-	answers := map[string]string{"/uploads/" + id: upload, "/uploads/" + id + "/attempts": `{"count":30,"attempts":[` + list + `]}`}
+	answers := map[string]string{"/uploads/" + id: upload, "/uploads/" + id + "/attempts": `{"count":31,"attempts":[` + list + `]}`}
 	gateway := fakeGateway(t, func(w http.ResponseWriter, r *http.Request) {
 		if answer := answers[r.URL.Path]; answer != "" {
 			_, _ = w.Write([]byte(answer))
@@ -46,6 +46,7 @@ func TestStatusAttempts(t *testing.T) {
 3        2026-03-14 15:09:26  1h40m0s  interrupted           three
 4-29                                   not kept
 30       2026-03-14 15:09:26           running      0 B
+31                                     not kept
 
 `
 	got, _ := status(exitOK)

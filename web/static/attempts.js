@@ -46,7 +46,7 @@ export function lines(upload, known) {
   let last = 0;
   for (const attempt of known?.list ?? []) {
     const missing = attempt.number - last - 1;
-    if (missing > 0) all.push({ number: "", facts: [text("unlisted", { n: missing })], to: "", cause: null });
+    if (missing > 0) all.push(unlisted(missing));
     last = attempt.number;
     all.push({
       number: count(attempt.number),
@@ -55,9 +55,17 @@ export function lines(upload, known) {
       cause: theirs(attempt.error ?? ""),
     });
   }
+  const missing = known?.of === standing(upload) && last > 0 ? upload.attempts.count - last : 0;
+  if (missing > 0) all.push(unlisted(missing));
   if (known?.problem) all.push({ number: "", facts: [], to: "", cause: known.problem });
   return all;
 }
+
+/**
+ * @param {number} n
+ * @returns {Line}
+ */
+const unlisted = (n) => ({ number: "", facts: [text("unlisted", { n })], to: "", cause: null });
 
 /**
  * @param {Attempt} attempt
