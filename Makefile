@@ -67,11 +67,17 @@ api: deps ## Check api/openapi.yaml with Redocly
 race: deps ## Run the tests with the race detector, shuffled
 	$(GO) test $(TESTFLAGS) -race -shuffle=on $$($(GO) list ./... | grep -v /internal/e2e)
 
+# Each package's tests are built once, with what the fuzzer counts in them, and
+# not for each fuzzer anew.
 .PHONY: fuzz
 fuzz: ## Run each fuzzer for FUZZTIME (10s)
-	@grep -r --include='*_test.go' -o '^func Fuzz[A-Za-z0-9_]*' . | sed 's|/[^/]*:func | |' | sort | \
-	while read -r package fuzzer; do \
-		echo "$$package $$fuzzer" && $(GO) test -run='^$$' -fuzz="^$$fuzzer\$$" -fuzztime=$(FUZZTIME) -fuzzminimizetime=20x "$$package" || exit 1; \
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && cache=$$($(GO) env GOCACHE)/fuzz && \
+	for package in $$(grep -rl --include='*_test.go' --exclude-dir=node_modules '^func Fuzz' . | xargs -n 1 dirname | sort -u); do \
+		$(GO) test -c -fuzz=. -o "$$dir/fuzz" "$$package" || exit 1; \
+		for fuzzer in $$(grep -ho '^func Fuzz[A-Za-z0-9_]*' "$$package"/*_test.go | sed 's/^func //'); do \
+			echo "$$package $$fuzzer" && (cd "$$package" && "$$dir/fuzz" -test.run='^$$' -test.fuzz="^$$fuzzer\$$" -test.fuzztime=$(FUZZTIME) \
+				-test.fuzzminimizetime=20x -test.fuzzcachedir="$$cache/ferry/$${package#./}") || exit 1; \
+		done; \
 	done
 
 .PHONY: bench
