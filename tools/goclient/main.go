@@ -49,7 +49,7 @@ func run(ctx context.Context, url, name, path string) error {
 	if shown.JSON200 == nil || shown.JSON200.State != "delivered" {
 		return fmt.Errorf("the upload is shown with %s: %s", shown.Status(), shown.Body)
 	}
-	again, err := client.HoldUploadWithResponse(ctx, sent.JSON201.Id)
+	again, err := client.HoldUploadWithResponse(ctx, sent.JSON201.Id, nil)
 	if err != nil {
 		return err
 	}
