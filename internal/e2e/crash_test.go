@@ -40,6 +40,7 @@ type sample struct {
 // once, intact. Each client repeats an upload until it has its 202, under the
 // same name, as a pipeline that is run again does.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
