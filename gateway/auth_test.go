@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
@@ -290,6 +291,59 @@ func TestTokenEndsInTheMiddle(t *testing.T) {
 				t.Errorf("kept %d uploads, want none", len(got))
 			}
 		})
+	}
+}
+
+// TestTokenEndsWhileFollowing has a token end while events are followed with it, and
+// uses the connection that they came over again.
+func TestTokenEndsWhileFollowing(t *testing.T) {
+	t.Parallel()
+	s := newGuarded(t)
+	token, other := s.token(t, "ci", ScopeRead), s.token(t, "other", ScopeRead)
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	answers := bufio.NewReader(conn)
+	begin := func(path, token string) *http.Response {
+		t.Helper()
+		if _, err := io.WriteString(conn, "GET "+path+" HTTP/1.1\r\nHost: localhost\r\nAuthorization: "+token+"\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := http.ReadResponse(answers, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer
+	}
+	end := func(answer *http.Response) string {
+		t.Helper()
+		body, err := io.ReadAll(answer.Body)
+		if err := errors.Join(err, answer.Body.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return string(body)
+	}
+	events := begin("/events", token) //nolint:bodyclose // end closes it
+	if events.StatusCode != http.StatusOK {
+		t.Fatalf("events: %d %s", events.StatusCode, end(events))
+	}
+	if err := RevokeToken(t.Context(), s.data, "ci"); err != nil {
+		t.Fatal(err)
+	}
+	end(events)
+	for _, c := range []struct {
+		token string
+		want  int
+	}{{token, http.StatusUnauthorized}, {other, http.StatusOK}} {
+		answer := begin("/uploads", c.token) //nolint:bodyclose // end closes it
+		if body := end(answer); answer.StatusCode != c.want {
+			t.Errorf("the list after the end of the events: %d %s, want %d", answer.StatusCode, body, c.want)
+		}
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
-	"sync/atomic"
+	"sync"
 	"time"
 )
 
@@ -167,11 +167,14 @@ type body struct {
 
 	also io.Writer // gets what is read, if not nil; never fails
 
-	left        time.Duration
-	err         error
-	begun       bool // something was asked of its sender
-	ended       bool // nothing is left to read
-	interrupted atomic.Bool
+	left  time.Duration
+	err   error
+	begun bool // something was asked of its sender
+	ended bool // nothing is left to read
+
+	mu          sync.Mutex
+	waits       bool // in a Read; guarded by mu
+	interrupted bool // guarded by mu
 }
 
 func (b *body) Read(p []byte) (int, error) {
@@ -183,10 +186,9 @@ func (b *body) Read(p []byte) (int, error) {
 	if err := b.control.SetReadDeadline(started.Add(b.left)); err != nil {
 		return 0, fmt.Errorf("set read deadline: %w", err)
 	}
-	if b.interrupted.Load() {
-		b.Interrupt() // it came before the deadline was set
-	}
+	b.wait(true)
 	n, err := b.src.Read(p)
+	b.wait(false)
 	if b.also != nil {
 		_, _ = b.also.Write(p[:n])
 	}
@@ -217,6 +219,32 @@ func (b *body) leave(wait time.Duration, expected bool) {
 // Interrupt ends a Read that waits and every later one. It may be called from
 // any goroutine.
 func (b *body) Interrupt() {
-	b.interrupted.Store(true)
-	_ = b.control.SetReadDeadline(time.Unix(1, 0))
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.interrupted = true
+	b.cut()
+}
+
+// wait notes whether a Read waits.
+func (b *body) wait(waits bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.waits = waits
+	b.cut()
+}
+
+// cut ends a Read that waits if it is to end. At other times it is the server that
+// reads from the connection, and an end of that would be the end of all requests
+// that come over it. mu is held.
+func (b *body) cut() {
+	if b.waits && b.interrupted {
+		_ = b.control.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+// wasInterrupted reports whether Interrupt was called.
+func (b *body) wasInterrupted() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.interrupted
 }

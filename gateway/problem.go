@@ -195,13 +195,16 @@ func (a *httpAPI) transport(r *http.Request, err error) *refusalError {
 }
 
 // fail answers with an error. The connection is closed if the body was not read
-// to its end: then its sender can stop.
+// to its end, or cut: then its sender can stop.
 func (a *httpAPI) fail(x *exchange, r *http.Request, err error) {
 	f := a.explain(r, err)
 	x.err = err
 	h := x.Header()
 	for _, k := range []string{"Location", "Link", "ETag", "Last-Modified", "Content-Length", "Content-Disposition", "Vary", countField} {
 		h.Del(k)
+	}
+	if x.body.wasInterrupted() {
+		h.Set("Connection", "close")
 	}
 	if !x.body.ended {
 		h.Set("Connection", "close")
