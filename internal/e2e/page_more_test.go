@@ -79,8 +79,10 @@ func TestPageDestinations(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "first.txt"), []byte("first\n"))
 	write(t, filepath.Join(dir, "second.txt"), []byte("second\n"))
+	write(t, filepath.Join(dir, "empty.txt"), nil)
+	write(t, filepath.Join(dir, "third.txt"), []byte("third\n"))
 	browse(t, "destinations", p, map[string]any{"dir": dir})
-	for path, want := range map[string]string{one.stored("page", "first.txt"): "first\n", two.stored("page", "second.txt"): "second\n"} {
+	for path, want := range map[string]string{one.stored("page", "first.txt"): "first\n", two.stored("page", "second.txt"): "second\n", two.stored("page", "empty.txt"): ""} {
 		if b, err := os.ReadFile(path); err != nil || string(b) != want {
 			t.Errorf("stored %q, %v; want %q", b, err, want)
 		}

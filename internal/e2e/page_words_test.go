@@ -22,6 +22,12 @@ func TestPageDigest(t *testing.T) {
 	runNode(t, "sha256.mjs")
 }
 
+// TestPageRates measures speeds as the page does.
+func TestPageRates(t *testing.T) {
+	t.Parallel()
+	runNode(t, "rates.mjs")
+}
+
 // TestPageLanguages sees uploads in every state in each language.
 func TestPageLanguages(t *testing.T) {
 	t.Parallel()

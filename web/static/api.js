@@ -53,6 +53,24 @@ export const address = uploads.href;
 /** Patience with a request that carries no file. */
 const patience = 15_000;
 
+/** Milliseconds by which the gateway's clock is ahead of the browser's, as far as its answers tell. */
+let ahead = 0;
+
+/** The time by the gateway's clock, which all times it tells are of. */
+export const now = () => Date.now() + ahead;
+
+/**
+ * Learns how the clocks differ from when an answer was given, which is told in
+ * whole seconds. What can be the way there and back is no difference.
+ * @param {string | null} given
+ * @param {number} asked
+ */
+function compareClocks(given, asked) {
+  const least = Date.parse(given ?? "") - Date.now();
+  const most = Date.parse(given ?? "") + 1000 - asked;
+  if (!Number.isNaN(least)) ahead = least > 0 || most < 0 ? (least + most) / 2 : 0;
+}
+
 /** An answer that is not the one hoped for, or none. */
 export class Refusal extends Error {
   /**
@@ -66,6 +84,11 @@ export class Refusal extends Error {
     this.kind = kind;
     this.status = status;
     this.token = token;
+  }
+
+  /** Whether it is what was asked for that the gateway refuses, while it is well. */
+  get isOfRequest() {
+    return this.kind === "told" && this.status >= 400 && this.status < 500 && !this.passes;
   }
 
   /** Whether the same may succeed a little later, with nothing changed. */
@@ -270,12 +293,14 @@ function one(id, more = "") {
  */
 async function ask(method, url, body) {
   const token = session.current();
+  const asked = Date.now();
   let answer;
   try {
     answer = await fetch(url, { method, body, cache: "no-store", headers: { ...headers(token), ...(body ? { "Content-Type": "application/json" } : {}) }, signal: AbortSignal.timeout(patience) });
   } catch {
     throw new Refusal("silent");
   }
+  compareClocks(answer.headers.get("Date"), asked);
   if (!answer.ok) throw refusal(answer.status, answer.statusText, await answer.text(), token);
   return answer;
 }

@@ -165,6 +165,7 @@ function signOut() {
 function letIn() {
   if (state.signIn && session.current() !== "") say(text("signedIn"));
   state.trouble = null;
+  state.silent = false;
   state.signIn = null;
   state.signedIn = session.current() !== "";
   live.start();
@@ -194,6 +195,7 @@ function forgetVisitor() {
   session.keep("");
   state.signedIn = false;
   state.trouble = null;
+  state.silent = false;
   uploads.forgetAll();
   for (const send of state.sends) send.id = "";
 }
@@ -217,7 +219,7 @@ function look() {
     looking = false;
     // Until there is a token, the answer stays the same.
     if (again) timer = setTimeout(look, 100);
-    else if (!isOut() && (!live.is || state.trouble)) timer = setTimeout(look, interval());
+    else if (!isOut() && (!live.is || state.silent)) timer = setTimeout(look, interval());
     again = false;
     changed();
   });
@@ -235,11 +237,12 @@ async function refresh() {
   let from = api.listAddress(filter);
   try {
     do {
-      const answer = await api.list(from, Math.min(wanted() - seen.size, pageAtMost));
+      const left = wanted() - seen.size;
+      const answer = await api.list(from, left > 0 ? Math.min(left, pageAtMost) : pageAtMost);
       for (const upload of answer.uploads) seen.set(upload.id, upload);
       from = answer.next;
       if (token !== session.current() || filter !== state.filter) return; // it is another list
-    } while (from !== "" && seen.size < wanted());
+    } while (from !== "" && (seen.size < wanted() || goesOn(seen)));
   } catch (err) {
     if (!isUnknown(err)) notice(err);
     return;
@@ -248,6 +251,15 @@ async function refresh() {
   if (!state.loaded || state.trouble) void learnDestinations();
   letIn();
   uploads.list(seen, asked);
+}
+
+/**
+ * Whether a list is to go on, so that what is on the way can be counted.
+ * @param {Map<string, Upload>} seen
+ */
+function goesOn(seen) {
+  const last = [...seen.values()].at(-1);
+  return last !== undefined && isMoving(last) && seen.size < uploads.mostByItself;
 }
 
 /** Asks where uploads may go: a gateway that has started again may have others. */
@@ -268,10 +280,12 @@ function notice(err) {
   const problem = inWords(err);
   if (state.trouble?.text !== problem.text) say("", problem);
   state.trouble = problem;
+  state.silent = !(err instanceof api.Refusal && err.isOfRequest);
+  sending.sendNext();
 }
 
 function interval() {
-  if (state.trouble) return pace.troubled;
+  if (state.silent) return pace.troubled;
   const moving = state.uploads.filter(isMoving);
   const rest = state.sends.some((s) => s.running) || moving.some((u) => u.state !== "waiting") ? pace.moving : moving.length > 0 ? pace.waiting : pace.resting;
   return rest + state.uploads.length; // long lists take long
@@ -317,9 +331,10 @@ window.addEventListener("pagehide", sending.noteUnsent);
 // "2 minutes ago" becomes 3.
 setInterval(() => {
   if (isIdle()) live.stop();
+  if (sending.isStill()) lookSoon();
   if (!document.hidden) changed();
 }, 1000);
 
-renderBy(() => view.render(state, Date.now()));
+renderBy(() => view.render(state, api.now()));
 sending.begin({ look, moved: () => live.is || look(), isUnknown });
 look();

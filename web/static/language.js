@@ -44,6 +44,13 @@ function choose() {
 export const isolate = (part) => (direction === "rtl" ? `\u2068${part}\u2069` : part);
 
 /**
+ * A name with what would turn the order of its characters made visible: "gpj.exe" could
+ * look like "exe.jpg".
+ * @param {string} name
+ */
+export const unturned = (name) => name.replace(/[\u202a-\u202e\u2066-\u2069]/g, (c) => `[U+${c.charCodeAt(0).toString(16).toUpperCase()}]`);
+
+/**
  * What the table has under key, with the values in their places. Of forms for
  * several numbers, n says which one.
  * @param {Key} key
@@ -112,7 +119,8 @@ function measure(value, unit, unitDisplay) {
   const key = `${unit} ${unitDisplay}`;
   let format = measures.get(key);
   if (!format) measures.set(key, format = new Intl.NumberFormat(locale, { style: "unit", unit, unitDisplay, maximumSignificantDigits: 3 }));
-  return format.format(value);
+  // In Hebrew it is "MB 1", for a line from right to left; set apart from that, it would read "MB1".
+  return format.format(value).replace(/^(\w+)\u200f(\d+)$/, "$2 $1");
 }
 
 /** @type {Map<string, Intl.NumberFormat>} */

@@ -51,7 +51,7 @@ export function begin(given) {
  * @param {Terms} terms
  */
 export function choose(files, terms) {
-  for (const { file, name, empty } of files) add({ file, name, terms, problem: empty ? text("folder") : "" });
+  for (const { file, name, problem } of files) add({ file, name, terms, problem: problem === "" ? "" : text(problem) });
   sendNext();
   changed();
 }
@@ -59,17 +59,17 @@ export function choose(files, terms) {
 /** @param {{file: File, name: string, terms: Terms, problem: string}} what */
 function add({ file, name, terms, problem }) {
   const cause = problem === "" ? null : { text: problem, theirs: false };
-  state.sends.push({ key: `send-${++sendsMade}`, file, name, terms, sent: 0, running: null, problem: cause, hopeless: cause !== null, attempts: 0, again: 0, id: "" });
+  state.sends.push({ key: `send-${++sendsMade}`, file, name, terms, sent: 0, moved: 0, running: null, problem: cause, hopeless: cause !== null, attempts: 0, again: 0, id: "" });
   if (cause) say(text("wasNotSent", { name }), cause);
 }
 
 /** Begins with what may begin: nothing while the gateway does not answer. */
 export function sendNext() {
-  if (state.signIn || state.trouble) return;
+  if (state.signIn || state.silent) return;
   let free = sendsAtOnce - state.sends.filter((s) => s.running).length;
   for (const send of state.sends) {
     if (free === 0) return;
-    if (send.running || send.problem || send.again > Date.now()) continue;
+    if (send.running || send.problem || send.again > performance.now()) continue;
     free--;
     run(send);
   }
@@ -80,10 +80,12 @@ async function run(send) {
   send.running = new AbortController();
   send.attempts++;
   send.again = 0;
+  send.moved = performance.now();
   on.moved();
   try {
     const upload = await api.send(send.file, send.name, send.terms, send.running.signal, (sent) => {
       send.sent = sent;
+      send.moved = performance.now();
       state.rates.note(send.key, sent, performance.now());
       changed();
     });
@@ -114,7 +116,7 @@ async function fail(send, err) {
   if (passes && (await isReadable(send.file))) {
     const wait = Math.min(pause.first * 2 ** (send.attempts - 1), pause.most);
     letGo(send);
-    send.again = Date.now() + wait;
+    send.again = performance.now() + wait;
     setTimeout(sendNext, wait + 1);
     on.look();
     say(text("wasCut", { name: send.name }));
@@ -205,6 +207,12 @@ export function resend(sends, terms) {
 
 /** Whether leaving the page would end what is sent. */
 export const isSending = () => state.sends.some((s) => !s.problem);
+
+/** Milliseconds after which a file that is sent and does not move is a sign of trouble. */
+const still = 5000;
+
+/** Whether a file that is sent has not moved for a while: the gateway may be gone without a word. */
+export const isStill = () => state.sends.some((s) => s.running && performance.now() - s.moved > still);
 
 /** Notes the names of what is not sent, for when the page is loaded again. */
 export function noteUnsent() {

@@ -12,11 +12,12 @@ import * as session from "./session.js";
  * @property {string} name that it is sent under
  * @property {Terms} terms
  * @property {number} sent bytes
+ * @property {number} moved when it was begun, or that became more, on the clock of performance.now
  * @property {AbortController | null} running null while it waits for its turn, or has failed
  * @property {Cause | null} problem why it was not taken
  * @property {boolean} hopeless whether trying again makes no sense
  * @property {number} attempts how often it was begun
- * @property {number} again when it is begun again after it was cut off, on the clock of Date.now; 0 if it was not
+ * @property {number} again when it is begun again after it was cut off, on the clock of performance.now; 0 if it was not
  * @property {string} id of the upload that the gateway shows for it meanwhile, or ""
  */
 
@@ -69,6 +70,8 @@ export const state = {
   loaded: false,
   /** @type {Cause | null} why the list does not come */
   trouble: null,
+  /** Whether that is for all that is asked: the gateway is not there, or not well. */
+  silent: false,
   /** @type {Map<string, Cause>} by the id of an upload, why what was asked for it did not happen */
   notes: new Map(),
   /** @type {Map<string, Comparison>} by the id of an upload, how what the gateway received compares to the file */

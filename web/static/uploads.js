@@ -10,8 +10,11 @@ import { isMoving } from "./words.js";
  * @typedef {import("./state.js").Send} Send
  */
 
-/** How many uploads are kept of a list that grows by itself. */
-let most = 2000;
+/** How many uploads a list that grows by itself has, at most. */
+export const mostByItself = 2000;
+
+/** How many uploads are kept of it: more if more were asked for. */
+let most = mostByItself;
 
 /** @type {Map<string, {upload: Upload, at: number}>} what was learned of uploads since the list was asked for, and when */
 const learned = new Map();

@@ -5,10 +5,10 @@
 
 import { address, receipt } from "./api.js";
 import * as attempts from "./attempts.js";
-import { chosen, dropped } from "./choice.js";
+import { chosen, dropped, pasted } from "./choice.js";
 import { say, setCause } from "./say.js";
 import * as session from "./session.js";
-import { exact, isolate, size, text, translateDocument } from "./language.js";
+import { exact, isolate, size, text, translateDocument, unturned } from "./language.js";
 import { noFilter } from "./state.js";
 import * as words from "./words.js";
 
@@ -180,7 +180,7 @@ class Row {
 
   /** @param {string} name */
   rename(name) {
-    setText(this.#name, name);
+    setText(this.#name, unturned(name));
   }
 
   /** @param {Item} item */
@@ -333,7 +333,7 @@ function setBar(bar, progress, name) {
   setName(bar, name);
   const [done, all] = progress;
   bar.max = Math.max(all, 1);
-  bar.value = all === 0 ? 1 : done;
+  bar.value = done;
 }
 
 export class View {
@@ -364,6 +364,16 @@ export class View {
     this.#listenForFiles();
     this.#listenForCopy();
     this.#listenForSignIn();
+    // On paper all of the list is as good as seen.
+    window.addEventListener("beforeprint", () => {
+      for (const row of this.#rows.values()) this.#fill(row);
+    });
+    window.addEventListener("afterprint", () => {
+      for (const { node } of this.#rows.values()) {
+        this.#watch.unobserve(node);
+        this.#watch.observe(node); // which tells of each where it is
+      }
+    });
   }
 
   /**
@@ -380,7 +390,7 @@ export class View {
 
   /**
    * @param {State} state
-   * @param {number} now
+   * @param {number} now by the gateway's clock
    */
   render(state, now) {
     offer(state.destinations);
@@ -390,7 +400,7 @@ export class View {
     const others = waiting.length - shown.size;
     setText(element("#others"), text("others", { n: others }));
     show("#others-line", others > 0);
-    const ofSend = (/** @type {Send} */ s) => ({ key: s.key, name: s.name, make: () => this.#sendItem(s, state, now) });
+    const ofSend = (/** @type {Send} */ s) => ({ key: s.key, name: s.name, make: () => this.#sendItem(s, state) });
     const items = [
       // The newest on top, as below.
       ...state.sends.filter((s) => s.id === "" && (s.running || s.problem || shown.has(s))).reverse().map(ofSend),
@@ -402,10 +412,10 @@ export class View {
     this.#items = new Map(items.map((item) => [item.key, item]));
     this.#renderSignIn(state);
     this.#renderRows(items);
-    setText(element("#summary"), words.summary(state.sends, state.uploads));
+    setText(element("#summary"), words.summary(state.sends, state.uploads, state.next !== ""));
     setCause(element("#trouble"), state.trouble);
     element("#trouble").hidden = state.trouble === null;
-    this.#renderTotal(words.total(state.sends, state.uploads, state.done));
+    this.#renderTotal(words.total(state.sends, state.uploads, state.done, state.next !== ""));
     const failed = state.uploads.filter((u) => u.state === "failed").length + state.sends.filter((s) => s.problem && !s.hopeless).length;
     show("#failed-line", failed > 1);
     const filtered = state.filter !== noFilter;
@@ -491,24 +501,23 @@ export class View {
   /**
    * @param {Send} send
    * @param {State} state
-   * @param {number} now
    * @returns {Item}
    */
-  #sendItem(send, state, now) {
+  #sendItem(send, state) {
     const { file, problem } = send;
     const sent = Math.min(send.sent, file.size);
-    const pace = words.pace(state.rates.of(send.key), file.size - sent);
+    const pace = words.pace(state.rates.of(send.key, performance.now()), file.size - sent);
     return {
       key: send.key,
       name: send.name,
       tone: problem ? "failed" : send.running ? "moving" : "waiting",
       state: text(problem ? "notSent" : send.running ? "receiving" : send.again > 0 ? "interrupted" : "next"),
-      facts: words.sendFacts(send, sent, pace, state.trouble !== null, now),
+      facts: words.sendFacts(send, sent, pace, state.silent, performance.now()),
       exact: "",
       receipt: "",
       saveReceipt: () => {},
       reason: problem ?? (send.again > 0 ? { text: text("cut"), theirs: false } : null),
-      received: problem ? null : [sent, Math.max(file.size, 1)],
+      received: problem ? null : [words.almost(sent, file.size), Math.max(file.size, 1)],
       delivered: problem ? null : [0, 1],
       details: [],
       attempts: () => [],
@@ -539,13 +548,13 @@ export class View {
       name: upload.name,
       tone: difference ? "failed" : tone(upload),
       state: words.state(upload),
-      facts: words.facts(upload, now, state.rates.of(upload.id)),
+      facts: words.facts(upload, now, state.rates.of(upload.id, performance.now())),
       exact: moving ? "" : exact(upload.delivered_at ?? upload.updated_at),
       receipt: receipt(upload),
       saveReceipt: () => this.#actions.saveReceipt(upload),
       reason: state.notes.get(upload.id) ?? difference ?? words.reason(upload),
-      received: !moving ? null : received ? [upload.size === null ? 0 : bytes, upload.size ?? 1] : [1, 1],
-      delivered: !moving ? null : received ? [0, 1] : [bytes, total_bytes],
+      received: !moving ? null : received ? [upload.size === null ? 0 : words.almost(bytes, upload.size), upload.size ?? 1] : [1, 1],
+      delivered: !moving ? null : received ? [0, 1] : [words.there(upload), total_bytes],
       details: received ? [] : words.details(upload, comparison, state.attempts.get(upload.id)?.list ?? []),
       attempts: () => {
         this.#actions.learnAttempts(upload);
@@ -571,7 +580,7 @@ export class View {
       const files = event.clipboardData?.files ?? [];
       if (files.length === 0) return;
       event.preventDefault();
-      this.#actions.choose(chosen(files), terms());
+      this.#actions.choose(pasted(files), terms());
     });
     const hover = (/** @type {boolean} */ on) => document.body.classList.toggle("hover", on);
     window.addEventListener("dragover", (event) => {
@@ -620,12 +629,12 @@ export class View {
     let timer = 0;
     const apply = () => {
       const label = value("#by-label").trim();
-      const day = value("#by-time");
+      const since = new Date(`${value("#by-time")}T00:00`);
       const filter = {
         states: value("#by-state"),
         name: value("#by-name"),
         label: /^[^=]+=/.test(label) ? label : "", // it is being written
-        since: day === "" ? "" : new Date(`${day}T00:00`).toISOString(),
+        since: Number.isNaN(since.getTime()) ? "" : since.toISOString(),
       };
       this.#actions.filterBy(Object.values(filter).every((v) => v === "") ? noFilter : filter);
     };

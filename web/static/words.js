@@ -209,14 +209,25 @@ export function details(upload, comparison, attempts) {
 }
 
 /**
+ * Whether uploads that follow on the list may be on the way as well.
+ * @param {Upload[]} uploads
+ * @param {boolean} more whether any follow
+ */
+function isOpen(uploads, more) {
+  const last = uploads.at(-1);
+  return more && last !== undefined && isMoving(last);
+}
+
+/**
  * How all stand together.
  * @param {Send[]} sends
  * @param {Upload[]} uploads
+ * @param {boolean} more whether others follow on the list
  */
-export function summary(sends, uploads) {
+export function summary(sends, uploads, more) {
   const failed = uploads.filter((u) => u.state === "failed").length + sends.filter((s) => s.problem).length;
   const moving = uploads.filter(isMoving).length + sends.filter((s) => !s.problem && s.id === "").length;
-  return [moving > 0 ? text("onTheWay", { n: moving }) : "", failed > 0 ? text("failures", { n: failed }) : ""].filter(Boolean).join(" · ");
+  return [moving > 0 ? text(isOpen(uploads, more) ? "onTheWayAtLeast" : "onTheWay", { n: moving }) : "", failed > 0 ? text("failures", { n: failed }) : ""].filter(Boolean).join(" · ");
 }
 
 /**
@@ -225,16 +236,31 @@ export function summary(sends, uploads) {
  * @param {Send[]} sends
  * @param {Upload[]} uploads
  * @param {number} done bytes that were delivered meanwhile
+ * @param {boolean} more whether others follow on the list
  * @returns {{there: number, all: number} | null}
  */
-export function total(sends, uploads, done) {
+export function total(sends, uploads, done, more) {
   const adopted = new Set(sends.map((s) => s.id));
   const moving = uploads.filter((u) => isMoving(u) && !adopted.has(u.id));
   const left = moving.map((u) => u.size ?? 0).concat(sends.filter((s) => !s.problem).map((s) => s.file.size));
   const all = left.reduce((sum, size) => sum + size, done);
-  if (left.length === 0 || all === 0) return null;
-  return { there: done + moving.reduce((sum, u) => sum + (u.state === "receiving" ? 0 : u.progress.bytes), 0), all };
+  if (left.length === 0 || all === 0 || isOpen(uploads, more)) return null;
+  return { there: done + moving.reduce((sum, u) => sum + there(u), 0), all };
 }
+
+/**
+ * How many bytes count as done of a way that has not come to its end: however
+ * many they are, something is missing until the other side says that it has all.
+ * @param {number} bytes
+ * @param {number} all
+ */
+export const almost = (bytes, all) => Math.min(bytes, Math.floor(all * 0.99));
+
+/**
+ * How many bytes of an upload on its way are delivered.
+ * @param {Upload} upload
+ */
+export const there = ({ state, progress }) => (state === "receiving" ? 0 : almost(progress.bytes, progress.total_bytes));
 
 /**
  * Whether an upload goes on without anybody doing anything.

@@ -330,11 +330,11 @@ async function focused(page) {
 
 /** All states at once, live. */
 async function states() {
-  const { page, close } = await open({ deviceScaleFactor: 2, viewport: { width: 900, height: 900 } });
+  const { page, close } = await open({ deviceScaleFactor: 2, viewport: { width: 900, height: 900 }, prepare: (page) => page.addInitScript(late) });
   const { delivered, delivering, waiting, receiving, failed, cancelled } = given.files;
   await stands(page, delivered, "Delivered");
   await stands(page, delivering, "Delivering (attempt \\d+ · )?packet [1-9][\\d,]* of [\\d,]+");
-  await stands(page, waiting, "Waiting .* · next attempt");
+  await stands(page, waiting, "Waiting .* · next attempt (now|in \\d+ seconds?|in \\d minutes?) "); // by the gateway's clock
   await stands(page, receiving, "Receiving [\\d.]+ MB of [\\d.]+ MB");
   await stands(page, failed, "Failed");
   await stands(page, cancelled, "Cancelled");
@@ -399,6 +399,18 @@ async function states() {
   await close();
 }
 
+/** Has the browser's clock be late by two hours; it runs in the browser. */
+function late() {
+  const Right = Date;
+  globalThis.Date = class extends Right {
+    constructor(...parts) {
+      if (parts.length > 0) super(...parts);
+      else super(Date.now());
+    }
+    static now = () => Right.now() - 7_200_000;
+  };
+}
+
 /** Uploads in all states, in the colours that Firefox is told that the system has. */
 async function coloured() {
   const { page, faults, close } = await open();
@@ -437,6 +449,7 @@ async function troubled() {
   await page.route(posts, () => {}); // it hangs
   await choose(page, "cancelled.txt");
   await stands(page, "cancelled.txt", "Receiving");
+  await page.waitForRequest((request) => request.method() === "GET" && new URL(request.url()).pathname === "/uploads"); // to learn whether the gateway is there
   await row(page, "cancelled.txt").getByRole("button", { name: "Cancel cancelled.txt" }).click();
   await row(page, "cancelled.txt").waitFor({ state: "detached" });
   await heard(page, "cancelled.txt is cancelled.");
@@ -453,6 +466,24 @@ async function troubled() {
   assert.equal(await row(page, "damaged.txt").getAttribute("data-tone"), "failed");
   await heard(page, /^What arrived of damaged\.txt is not/);
   await read.evaluate((read) => Object.defineProperty(XMLHttpRequest.prototype, "responseText", read));
+
+  // The destination has all of it, and has not said yet that it keeps it.
+  const lists = "**/uploads?*limit=*";
+  await page.route(lists, async (route) => {
+    const response = await route.fetch();
+    const list = await response.json();
+    const upload = list.uploads.find((u) => u.name === "before.txt");
+    const { size } = upload;
+    Object.assign(upload, { state: "delivering", phase: "verifying", progress: { bytes: size, total_bytes: size, packets: 1, total_packets: 1 }, updated_at: new Date().toISOString() });
+    await route.fulfill({ response, json: list });
+  });
+  await look(page);
+  await stands(page, "before.txt", "Delivering comparing checksums");
+  const [received, delivered] = await row(page, "before.txt").locator("progress").evaluateAll((bars) => bars.map((bar) => bar.position));
+  assert.equal(received, 1);
+  assert.ok(delivered > 0.5 && delivered < 1, `${delivered} is delivered, says the page, before it is known`);
+  assert.notEqual(await page.locator("#total-text").innerText(), "7 bytes of 7 bytes");
+  await page.unroute(lists);
 
   const answers = [
     (route) => route.fulfill({
@@ -764,6 +795,32 @@ async function folders() {
     document.body.dispatchEvent(paste);
   });
   await stands(page, "pasted.txt", "Delivered");
+
+  // What browsers make of two pictures on the clipboard.
+  await page.evaluate(() => {
+    for (const age of [0, 2000]) {
+      const transfer = new DataTransfer();
+      transfer.items.add(new File([`picture ${age}\n`], "image.png", { lastModified: Date.now() - age }));
+      const paste = new ClipboardEvent("paste", { bubbles: true, cancelable: true });
+      Object.defineProperty(paste, "clipboardData", { value: transfer });
+      document.body.dispatchEvent(paste);
+    }
+  });
+  const pictures = page.locator(".row").filter({ has: page.locator("h3").getByText(/^image \d{4}-\d\d-\d\d \d\d\.\d\d\.\d\d\.png$/) });
+  await pictures.filter({ hasText: "Delivered" }).nth(1).waitFor();
+
+  // What cannot be read is not passed over.
+  await dropEntries(page, [
+    { path: "/half", isDirectory: true, content: "" },
+    { path: "/half/good.txt", isDirectory: false, content: "good\n" },
+    { path: "/half/a\u202etxt.exe", isDirectory: false, content: "turned\n" },
+    { path: "/half/bad.txt", isDirectory: false, content: null },
+    { path: "/half/shut", isDirectory: true, content: null },
+  ]);
+  await stands(page, "half/good.txt", "Delivered");
+  await row(page, "half/bad.txt").getByText("The file cannot be read any more").waitFor();
+  await row(page, "half/a[U+202E]txt.exe").waitFor(); // which would look like aexe.txt
+  await row(page, "half/shut").getByText("There is no file in this folder that can be read").waitFor();
   await close();
 }
 
@@ -772,23 +829,28 @@ async function dropFolders(page) {
   const paths = (await readdir(given.dir, { recursive: true, withFileTypes: true }))
     .map((entry) => ({ path: join(entry.parentPath, entry.name).slice(given.dir.length), isDirectory: entry.isDirectory() }));
   const contents = await Promise.all(paths.map(({ path, isDirectory }) => (isDirectory ? "" : readFile(join(given.dir, path), "utf8"))));
+  await dropEntries(page, paths.map((entry, i) => ({ ...entry, content: contents[i] })));
+}
+
+/** Hands the page a drop that is made up; null is the content of what cannot be read. */
+async function dropEntries(page, entries) {
   await page.evaluate((entries) => {
     const made = entries.map(({ path, isDirectory, content }) => ({
       name: path.slice(path.lastIndexOf("/") + 1),
       fullPath: path,
       isDirectory,
       isFile: !isDirectory,
-      file: (take) => setTimeout(() => take(new File([content], path.slice(path.lastIndexOf("/") + 1)))),
+      file: (take, fail) => setTimeout(() => content === null ? fail(new DOMException("", "NotReadableError")) : take(new File([content], path.slice(path.lastIndexOf("/") + 1)))),
       createReader() {
         const left = made.filter((e) => e.fullPath.slice(0, e.fullPath.lastIndexOf("/")) === path);
-        return { readEntries: (take) => setTimeout(() => take(left.splice(0, 100))) };
+        return { readEntries: (take, fail) => setTimeout(() => (content === null ? fail(new DOMException("", "NotReadableError")) : take(left.splice(0, 100)))) };
       },
     }));
     const items = made.filter((e) => e.fullPath.lastIndexOf("/") === 0).map((e) => ({ kind: "file", webkitGetAsEntry: () => e, getAsFile: () => null }));
     const drop = new DragEvent("drop", { dataTransfer: new DataTransfer(), bubbles: true, cancelable: true });
     Object.defineProperty(drop, "dataTransfer", { value: { types: ["Files"], items, files: [] } });
     document.body.dispatchEvent(drop);
-  }, paths.map((entry, i) => ({ ...entry, content: contents[i] })));
+  }, entries);
 }
 
 /** Five thousand files at once: the page goes on, and shows what is next. */
@@ -940,7 +1002,7 @@ async function restart() {
 
 /** Chooses where files go, one of which is paused: they wait there, and say why. */
 async function destinations() {
-  const { page, close } = await open();
+  const { page, close } = await open({ refused: ["GET /uploads 400"] });
   const choice = page.getByLabel("Destination", { exact: true });
   await choice.waitFor();
   assert.deepEqual(await choice.locator("option").allInnerTexts(), ["one", "two"]);
@@ -949,11 +1011,65 @@ async function destinations() {
   await choice.selectOption("two");
   await choose(page, "second.txt");
   await row(page, "second.txt").getByText("two is paused").waitFor();
+  await choose(page, "empty.txt");
+  await row(page, "empty.txt").getByText("two is paused").waitFor();
+  assert.deepEqual(await row(page, "empty.txt").locator("progress").evaluateAll((bars) => bars.map((bar) => bar.position)), [1, 0], "how far a file without bytes is");
   await accessible(page);
   await page.reload();
   await row(page, "second.txt").getByText("two is paused").waitFor();
+
+  // All that waits is counted, also where that is more than a page of the list.
+  const form = new FormData();
+  for (let i = 0; i < 60; i++) form.append("file", new Blob([String(i)]), `${i}.txt`);
+  assert.equal((await fetch(new URL("/uploads?destination=two", given.base), { method: "POST", body: form })).status, 202);
+  await page.reload();
+  await page.locator("#summary").getByText("62 on the way", { exact: true }).waitFor();
+  assert.match(await page.locator("#total-text").innerText(), /^0 bytes of \d+ bytes$/);
+  // On paper each row has all that it says.
+  assert.notEqual(await page.locator(".row.far").count(), 0, "all rows are near");
+  await page.emulateMedia({ media: "print" });
+  await page.evaluate(() => window.dispatchEvent(new Event("beforeprint")));
+  assert.equal(await page.locator(".row.far").count(), 0, "rows with their names alone on paper");
+  assert.equal(await page.locator("button:visible, .drop:visible").count(), 0, "what can be pressed is printed");
+  await page.emulateMedia({ media: null });
+  await page.evaluate(() => window.dispatchEvent(new Event("afterprint")));
+  await page.locator(".row.far").first().waitFor();
+
+  // Where there is no end of them, it is not made up.
+  const lists = (url) => url.pathname === "/uploads" && url.searchParams.has("limit");
+  const { uploads } = await (await fetch(new URL("/uploads?limit=1&destination=two", given.base))).json();
+  await page.route(lists, async (route) => {
+    const asked = new URL(route.request().url()).searchParams;
+    const from = Number(asked.get("cursor") ?? 0);
+    const many = Array.from({ length: Number(asked.get("limit")) }, (_, i) => ({ ...uploads[0], id: `00000000000000000000${String(100_000 - from - i).padStart(6, "0")}`, name: `${from + i}.txt` }));
+    await route.fulfill({ headers: { "Content-Type": "application/json", Link: `</uploads?cursor=${from + many.length}>; rel="next"` }, json: { uploads: many } });
+  });
+  await page.reload();
+  await page.locator("#summary").getByText(/^at least 2,[05]\d\d on the way$/).waitFor();
+  await page.locator("#total-line").waitFor({ state: "hidden" });
+  await page.unroute(lists);
+  await page.reload();
+  await row(page, "empty.txt").waitFor();
+
+  // A filter that the gateway does not understand says so, and stops nothing.
+  await page.getByText("Filter", { exact: true }).click();
+  await page.getByLabel("Since").evaluate((input) => {
+    input.removeAttribute("max");
+    input.value = "12026-01-01"; // browsers may take it
+    input.dispatchEvent(new Event("input", { bubbles: true }));
+  });
+  await page.getByLabel("Label", { exact: true }).fill("a b=c");
+  await page.locator("#trouble").getByText("A label is not as labels are").waitFor();
+  await choice.selectOption("one");
+  await choose(page, "third.txt");
+  await page.waitForFunction(async () => (await (await fetch("uploads?name=third.txt&state=delivered")).json()).uploads.length === 1, null, { polling: 250 });
+  await page.getByRole("button", { name: "Show all" }).click();
+  await page.locator("#trouble").waitFor({ state: "hidden" });
+  await stands(page, "third.txt", "Delivered");
+
   assert.equal((await fetch(new URL("/destinations/two/resume", given.base), { method: "POST" })).status, 200);
   await stands(page, "second.txt", "Delivered");
+  await stands(page, "empty.txt", "Delivered");
   await close();
 }
 

@@ -86,6 +86,7 @@ export default {
   verifying: "vergleicht Prüfsummen",
   starting: "beginnt",
   onTheWay: { one: "{n} unterwegs", other: "{n} unterwegs" },
+  onTheWayAtLeast: { one: "mindestens {n} unterwegs", other: "mindestens {n} unterwegs" },
   failures: { one: "{n} fehlgeschlagen", other: "{n} fehlgeschlagen" },
   others: { one: "{n} weitere Datei wartet, bis sie an der Reihe ist", other: "{n} weitere Dateien warten, bis sie an der Reihe sind" },
   cancelWaiting: "Alle abbrechen",

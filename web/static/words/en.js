@@ -86,6 +86,7 @@ export default {
   verifying: "comparing checksums",
   starting: "starting",
   onTheWay: { one: "{n} on the way", other: "{n} on the way" },
+  onTheWayAtLeast: { one: "at least {n} on the way", other: "at least {n} on the way" },
   failures: { one: "{n} failed", other: "{n} failed" },
   others: { one: "{n} more file waits for its turn", other: "{n} more files wait for their turn" },
   cancelWaiting: "Cancel them",

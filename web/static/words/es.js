@@ -86,6 +86,7 @@ export default {
   verifying: "comparando sumas de verificación",
   starting: "empezando",
   onTheWay: { one: "{n} en camino", many: "{n} en camino", other: "{n} en camino" },
+  onTheWayAtLeast: { one: "al menos {n} en camino", many: "al menos {n} en camino", other: "al menos {n} en camino" },
   failures: { one: "{n} fallido", many: "{n} de fallidos", other: "{n} fallidos" },
   others: { one: "{n} archivo más espera su turno", many: "{n} de archivos más esperan su turno", other: "{n} archivos más esperan su turno" },
   cancelWaiting: "Cancelarlos",

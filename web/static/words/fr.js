@@ -86,6 +86,7 @@ export default {
   verifying: "comparaison des sommes de contrôle",
   starting: "démarrage",
   onTheWay: { one: "{n} en route", many: "{n} en route", other: "{n} en route" },
+  onTheWayAtLeast: { one: "au moins {n} en route", many: "au moins {n} en route", other: "au moins {n} en route" },
   failures: { one: "{n} échec", many: "{n} d’échecs", other: "{n} échecs" },
   others: {
     one: "{n} autre fichier attend son tour",

@@ -86,6 +86,7 @@ export default {
   verifying: "בהשוואת סכומי ביקורת",
   starting: "בהתחלה",
   onTheWay: { one: "אחד בדרך", two: "שניים בדרך", other: "{n} בדרך" },
+  onTheWayAtLeast: { one: "לפחות אחד בדרך", two: "לפחות שניים בדרך", other: "לפחות {n} בדרך" },
   failures: { one: "אחד נכשל", two: "שניים נכשלו", other: "{n} נכשלו" },
   others: { one: "עוד קובץ אחד ממתין לתורו", two: "עוד שני קבצים ממתינים לתורם", other: "עוד {n} קבצים ממתינים לתורם" },
   cancelWaiting: "ביטולם",

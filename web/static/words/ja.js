@@ -86,6 +86,7 @@ export default {
   verifying: "チェックサムを照合中",
   starting: "開始中",
   onTheWay: { other: "{n} 件が進行中" },
+  onTheWayAtLeast: { other: "{n} 件以上が進行中" },
   failures: { other: "{n} 件が失敗" },
   others: { other: "ほかに {n} 件のファイルが順番を待っています" },
   cancelWaiting: "すべてキャンセル",

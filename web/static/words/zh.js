@@ -86,6 +86,7 @@ export default {
   verifying: "正在比较校验和",
   starting: "正在开始",
   onTheWay: { other: "{n} 个进行中" },
+  onTheWayAtLeast: { other: "至少 {n} 个进行中" },
   failures: { other: "{n} 个失败" },
   others: { other: "还有 {n} 个文件在等待" },
   cancelWaiting: "全部取消",
