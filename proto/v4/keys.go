@@ -77,6 +77,9 @@ func WrapSecret(public *rsa.PublicKey, s Secret) ([]byte, error) {
 
 // UnwrapSecret is the other half of [WrapSecret].
 func UnwrapSecret(private *rsa.PrivateKey, wrapped []byte) (Secret, error) {
+	if len(wrapped) != private.Size() { // crypto/rsa takes one without its first bytes, if these are 0
+		return Secret{}, errors.New("the wrapped secret is not as long as the key")
+	}
 	b, err := rsa.DecryptOAEP(sha256.New(), nil, private, wrapped, []byte(labelSecret))
 	if err != nil || len(b) != len(Secret{}) {
 		return Secret{}, errors.New("the wrapped secret is for another key")

@@ -154,6 +154,12 @@ func TestWrapSecret(t *testing.T) {
 	}
 	refused("nothing", nil)
 	refused("a byte too few", wrapped[1:])
+	for wrapped := wrapped; ; wrapped = oaep(secret[:], "ferry/4 secret") { // by chance, one of 256
+		if wrapped[0] == 0 {
+			refused("its first byte, which is 0, too few", wrapped[1:])
+			break
+		}
+	}
 	refused("a byte too many", append(bytes.Clone(wrapped), 0))
 	refused("another label", oaep(secret[:], "ferry/3 secret"))
 	refused("no label", oaep(secret[:], ""))
