@@ -96,6 +96,7 @@ async function run(send) {
   } catch (err) {
     if (send.running.signal.aborted) return;
     send.sent = 0;
+    letGo(send);
     if (on.isUnknown(err)) return; // it waits until the gateway knows the visitor
     await fail(send, err);
   } finally {
@@ -115,7 +116,6 @@ async function fail(send, err) {
   const passes = err instanceof api.Refusal && err.passes && send.attempts < attemptsAtMost;
   if (passes && (await isReadable(send.file))) {
     const wait = Math.min(pause.first * 2 ** (send.attempts - 1), pause.most);
-    letGo(send);
     send.again = performance.now() + wait;
     setTimeout(sendNext, wait + 1);
     on.look();

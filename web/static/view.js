@@ -395,6 +395,7 @@ export class View {
   render(state, now) {
     offer(state.destinations);
     const adopted = new Set(state.sends.map((s) => s.id));
+    const listed = new Set(state.uploads.map((u) => u.id));
     const waiting = state.sends.filter((s) => !s.running && !s.problem);
     const shown = new Set([...waiting.filter((s) => s.again > 0), ...waiting.slice(0, nextAtMost)]);
     const others = waiting.length - shown.size;
@@ -403,7 +404,7 @@ export class View {
     const ofSend = (/** @type {Send} */ s) => ({ key: s.key, name: s.name, make: () => this.#sendItem(s, state) });
     const items = [
       // The newest on top, as below.
-      ...state.sends.filter((s) => s.id === "" && (s.running || s.problem || shown.has(s))).reverse().map(ofSend),
+      ...state.sends.filter((s) => !listed.has(s.id) && (s.running || s.problem || shown.has(s))).reverse().map(ofSend),
       ...state.uploads.map((u) => {
         const send = adopted.has(u.id) && state.sends.find((s) => s.id === u.id);
         return send ? ofSend(send) : { key: state.rows.get(u.id) ?? u.id, name: u.name, make: () => this.#uploadItem(u, state, now) };

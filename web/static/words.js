@@ -226,7 +226,8 @@ function isOpen(uploads, more) {
  */
 export function summary(sends, uploads, more) {
   const failed = uploads.filter((u) => u.state === "failed").length + sends.filter((s) => s.problem).length;
-  const moving = uploads.filter(isMoving).length + sends.filter((s) => !s.problem && s.id === "").length;
+  const listed = new Set(uploads.map((u) => u.id));
+  const moving = uploads.filter(isMoving).length + sends.filter((s) => !s.problem && !listed.has(s.id)).length;
   return [moving > 0 ? text(isOpen(uploads, more) ? "onTheWayAtLeast" : "onTheWay", { n: moving }) : "", failed > 0 ? text("failures", { n: failed }) : ""].filter(Boolean).join(" · ");
 }
 

@@ -8,6 +8,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { readdir, readFile } from "node:fs/promises";
+import { request } from "node:http";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -437,7 +438,7 @@ async function picture(page) {
 
 /** What is sent or asked for does not come through; the page says why, and goes on. */
 async function troubled() {
-  const { page, close } = await open({ refused: ["GET /uploads 503"] });
+  const { page, close } = await open({ refused: ["POST /uploads 409", "GET /uploads 503"] });
   await choose(page, "before.txt");
   await stands(page, "before.txt", "Delivered");
 
@@ -453,6 +454,32 @@ async function troubled() {
   await row(page, "cancelled.txt").getByRole("button", { name: "Cancel cancelled.txt" }).click();
   await row(page, "cancelled.txt").waitFor({ state: "detached" });
   await heard(page, "cancelled.txt is cancelled.");
+  await page.unroute(posts);
+
+  // A file that is refused once it is there, and was seen to come in, does not vanish.
+  let refuse = () => {};
+  await page.route(posts, (route) => {
+    refuse = () => route.fulfill({ status: 409, contentType: "application/problem+json", json: { type: "about:blank", title: "Another file has the name", status: 409 } });
+  });
+  const content = Buffer.from("refused\n");
+  await page.getByLabel("Choose files").setInputFiles({ name: "refused.txt", mimeType: "text/plain", buffer: content });
+  await stands(page, "refused.txt", "Receiving");
+  const coming = request(`${given.base}/uploads?name=refused.txt`, { method: "POST", headers: { "Content-Length": content.length, "Content-Type": "text/plain" } }).on("error", () => {});
+  coming.write(content.subarray(1));
+  await page.waitForFunction(async () => (await (await fetch("uploads?limit=1&name=refused.txt")).json()).uploads.length === 1, null, { polling: 250 });
+  const looked = async () => {
+    await Promise.all([page.waitForResponse((answer) => new URL(answer.url()).search === "?limit=50"), look(page)]);
+    await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve, 100)))); // and shows it
+  };
+  await looked();
+  assert.equal(await page.locator(".row h3").getByText("refused.txt", { exact: true }).count(), 1, "rows of a file that comes in");
+  await refuse();
+  coming.destroy();
+  await page.waitForFunction(async () => (await (await fetch("uploads?limit=1&name=refused.txt")).json()).uploads.length === 0, null, { polling: 250 });
+  await looked();
+  await stands(page, "refused.txt", "Not sent");
+  await row(page, "refused.txt").getByRole("button", { name: "Remove refused.txt" }).click();
+  await row(page, "refused.txt").waitFor({ state: "detached" });
   await page.unroute(posts);
 
   // Something else than the file arrives.
