@@ -282,8 +282,8 @@ func TestFormTooLarge(t *testing.T) {
 func TestFormOfBrowser(t *testing.T) {
 	s := newFakeAPI(t)
 	a := s.form(t, browser(file("a", "1")), "Origin", s.url, "Sec-Fetch-Site", "same-origin", "Sec-Fetch-Mode", "navigate", "Accept", "text/html,*/*;q=0.8")
-	if a.StatusCode != http.StatusSeeOther || a.Header.Get("Location") != "/" {
-		t.Errorf("answer %d, Location %q; want 303 and /", a.StatusCode, a.Header.Get("Location"))
+	if a.StatusCode != http.StatusSeeOther || a.Header.Get("Location") != "/#sent" {
+		t.Errorf("answer %d, Location %q; want 303 and /#sent", a.StatusCode, a.Header.Get("Location"))
 	}
 	s.form(t, browser(file("b", "1")), "Sec-Fetch-Site", "same-origin", "Sec-Fetch-Mode", "cors", "Accept", "*/*").uploads(t, http.StatusAccepted)
 	if got, want := s.names(), []string{"a", "b"}; !slices.Equal(got, want) {

@@ -71,7 +71,7 @@ func (a *httpAPI) postUploads(x *exchange, r *http.Request) error {
 		return err
 	}
 	if form && isNavigation(r) {
-		x.Header().Set("Location", "/")
+		x.Header().Set("Location", "/#sent") // which the page says something of
 		x.Header().Set("Cache-Control", "no-store")
 		x.WriteHeader(http.StatusSeeOther)
 		return nil

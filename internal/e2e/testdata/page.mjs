@@ -732,12 +732,14 @@ async function scriptless() {
   const page = await context.newPage();
   await page.goto(given.base + "/");
   assert.ok(await page.locator("#copy").isHidden(), "scripts run");
+  assert.ok(await page.locator("#sent").isHidden(), "it is sent, says the page, before anything is");
   await choose(page, "scriptless.txt");
   // By keys: for a click the driver waits until nothing moves, which Firefox does not tell without scripts.
   await page.getByRole("button", { name: "Send" }).focus();
   const [answer] = await Promise.all([page.waitForResponse((r) => r.request().method() === "POST"), page.keyboard.press("Enter")]);
   assert.equal(answer.status(), 303);
-  await page.waitForURL(given.base + "/");
+  await page.waitForURL(given.base + "/#sent");
+  await page.locator("#sent").waitFor(); // by its text the driver finds nothing there
   await page.getByRole("link", { name: "read it as JSON" }).focus();
   await page.keyboard.press("Enter");
   await page.getByText('"name":"scriptless.txt"').waitFor();
