@@ -52,6 +52,10 @@ func pageRestart(t *testing.T, browser string) {
 // TestPageHistory looks through ten thousand uploads.
 func TestPageHistory(t *testing.T) {
 	t.Parallel()
+	inBrowsers(t, pageHistory)
+}
+
+func pageHistory(t *testing.T, browser string) {
 	srv := startV4(t, t.TempDir())
 	between := newRelay(t, srv.v4)
 	gw := srv.startGatewayV4(t.TempDir(), between.address(), "studio").process
@@ -61,7 +65,7 @@ func TestPageHistory(t *testing.T) {
 	for first := 0; first < many; first += each {
 		cancelAll(t, gw.http, postForm(t, gw.http, first, each))
 	}
-	browse(t, "history", gw, map[string]any{"many": many, "pictures": *pagePictures})
+	browseIn(t, browser, "history", gw, map[string]any{"many": many, "pictures": *pagePictures}, nil)
 }
 
 // postForm sends small files in one form, and returns their ids.

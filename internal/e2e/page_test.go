@@ -307,7 +307,7 @@ func TestPageColours(t *testing.T) {
 	}
 }
 
-// browsers are those that the main journeys are made in, by the commands that
+// browsers are those that most journeys are made in, by the commands that
 // they are. Others are made in Chromium alone, as they take long.
 var browsers = map[string]string{"chromium": "chromium", "firefox": "firefox-esr"}
 

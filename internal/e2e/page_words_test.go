@@ -31,19 +31,23 @@ func TestPageRates(t *testing.T) {
 // TestPageLanguages sees uploads in every state in each language.
 func TestPageLanguages(t *testing.T) {
 	t.Parallel()
+	inBrowsers(t, pageLanguages)
+}
+
+func pageLanguages(t *testing.T, browser string) {
 	gw, files, _ := inAllStates(t)
 	type language struct {
 		Language  string `json:"language"`
 		Locale    string `json:"locale"` // which the browser asks for
 		Direction string `json:"direction"`
 	}
-	browse(t, "languages", gw, map[string]any{
+	browseIn(t, browser, "languages", gw, map[string]any{
 		"files": files, "half": files["receiving"], "screenshots": *languagePictures,
 		"languages": []language{
 			{"en", "en-GB", "ltr"}, {"de", "de-CH", "ltr"}, {"fr", "fr-CA", "ltr"}, {"es", "es", "ltr"},
 			{"he", "he-IL", "rtl"}, {"ar", "ar", "rtl"}, {"ja", "ja-JP", "ltr"}, {"zh", "zh-CN", "ltr"},
 		},
-	})
+	}, nil)
 }
 
 // TestPagePseudoLanguage looks for text that is in no table.
