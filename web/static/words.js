@@ -51,11 +51,11 @@ export function facts(upload, now, rate) {
     case "receiving":
       return [upload.size === null ? text("soFar", { size: size(progress.bytes) }) : text("sizeOf", { size: size(progress.bytes), total })];
     case "queued":
-      return [total, text("kept")];
+      return [total, text(upload.held ? "untilReleased" : "kept")];
     case "delivering":
       return [...(attempts.count > 1 ? [text("attempt", { n: attempts.count })] : []), phase(upload), total, ...pace(rate, progress.total_bytes - progress.bytes)];
     case "waiting":
-      return [total, text("attempts", { n: attempts.count }), ...(attempts.next_at ? [until(attempts.next_at, now)] : [])];
+      return [total, text("attempts", { n: attempts.count }), ...(upload.held ? [text("untilReleased")] : []), ...(attempts.next_at ? [until(attempts.next_at, now)] : [])];
     case "delivered":
       return [total, since(upload.delivered_at ?? upload.updated_at, now)];
     default:

@@ -1051,6 +1051,10 @@ async function destinations() {
   await accessible(page);
   await page.reload();
   await row(page, "second.txt").getByText("two is paused").waitFor();
+  await row(page, "second.txt").getByRole("button", { name: "Hold second.txt" }).click();
+  await stands(page, "second.txt", "Held .* kept safely until it is released$");
+  await row(page, "second.txt").getByRole("button", { name: "Release second.txt" }).click();
+  await stands(page, "second.txt", "Queued .* kept safely, waiting for its turn$");
 
   // All that waits is counted, also where that is more than a page of the list.
   const form = new FormData();
@@ -1187,7 +1191,7 @@ async function history() {
   // One is held, and released.
   await stands(page, "a.txt", "Waiting");
   await row(page, "a.txt").getByRole("button", { name: "Hold a.txt" }).click();
-  await stands(page, "a.txt", "Held");
+  await stands(page, "a.txt", "Held .* attempts? so far .* kept safely until it is released$");
   await row(page, "a.txt").getByText("Details").click();
   await row(page, "a.txt").getByText("build=17 team=web").waitFor();
   await row(page, "a.txt").getByRole("button", { name: "Copy: SHA-256" }).click();

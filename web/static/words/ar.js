@@ -71,6 +71,7 @@ export default {
   soFar: "{size} حتى الآن",
   sizeOf: "{size} من {total}",
   kept: "محفوظ بأمان، ينتظر دوره",
+  untilReleased: "محفوظ بأمان حتى يُطلق",
   attempt: "المحاولة {n}",
   attempts: {
     zero: "لا محاولات حتى الآن",

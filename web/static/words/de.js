@@ -71,6 +71,7 @@ export default {
   soFar: "bisher {size}",
   sizeOf: "{size} von {total}",
   kept: "sicher aufbewahrt, wartet, bis es an der Reihe ist",
+  untilReleased: "sicher aufbewahrt, bis es freigegeben wird",
   attempt: "Versuch {n}",
   attempts: { one: "bisher {n} Versuch", other: "bisher {n} Versuche" },
   nextAttempt: "nächster Versuch {when}",

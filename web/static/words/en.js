@@ -71,6 +71,7 @@ export default {
   soFar: "{size} so far",
   sizeOf: "{size} of {total}",
   kept: "kept safely, waiting for its turn",
+  untilReleased: "kept safely until it is released",
   attempt: "attempt {n}",
   attempts: { one: "{n} attempt so far", other: "{n} attempts so far" },
   nextAttempt: "next attempt {when}",

@@ -71,6 +71,7 @@ export default {
   soFar: "{size} hasta ahora",
   sizeOf: "{size} de {total}",
   kept: "a buen recaudo, espera su turno",
+  untilReleased: "a buen recaudo hasta que se libere",
   attempt: "intento {n}",
   attempts: { one: "{n} intento hasta ahora", many: "{n} de intentos hasta ahora", other: "{n} intentos hasta ahora" },
   nextAttempt: "próximo intento {when}",

@@ -71,6 +71,7 @@ export default {
   soFar: "{size} jusqu’ici",
   sizeOf: "{size} sur {total}",
   kept: "en lieu sûr, attend son tour",
+  untilReleased: "en lieu sûr, jusqu’à ce qu’il soit libéré",
   attempt: "tentative {n}",
   attempts: { one: "{n} tentative jusqu’ici", many: "{n} de tentatives jusqu’ici", other: "{n} tentatives jusqu’ici" },
   nextAttempt: "prochaine tentative {when}",

@@ -71,6 +71,7 @@ export default {
   soFar: "{size} עד כה",
   sizeOf: "{size} מתוך {total}",
   kept: "שמור בבטחה, ממתין לתורו",
+  untilReleased: "שמור בבטחה עד שישוחרר",
   attempt: "ניסיון {n}",
   attempts: { one: "ניסיון אחד עד כה", two: "שני ניסיונות עד כה", other: "{n} ניסיונות עד כה" },
   nextAttempt: "הניסיון הבא {when}",

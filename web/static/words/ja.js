@@ -71,6 +71,7 @@ export default {
   soFar: "現在 {size}",
   sizeOf: "{total} 中 {size}",
   kept: "安全に保管済み、順番を待っています",
+  untilReleased: "安全に保管済み、保留が解除されるのを待っています",
   attempt: "{n} 回目の試行",
   attempts: { other: "これまでに {n} 回試行" },
   nextAttempt: "次の試行は {when}",

@@ -71,6 +71,7 @@ export default {
   soFar: "目前 {size}",
   sizeOf: "{size}，共 {total}",
   kept: "已妥善保存，等待轮到它",
+  untilReleased: "已妥善保存，等待放行",
   attempt: "第 {n} 次尝试",
   attempts: { other: "目前已尝试 {n} 次" },
   nextAttempt: "下次尝试：{when}",
