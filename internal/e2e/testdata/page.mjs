@@ -444,7 +444,7 @@ async function picture(page) {
 
 /** What is sent or asked for does not come through; the page says why, and goes on. */
 async function troubled() {
-  const { page, close } = await open({ refused: ["POST /uploads 409", "GET /uploads 503"] });
+  const { page, close } = await open({ repeated: ["GET /uploads 503"], refused: ["POST /uploads 409", "GET /uploads 503"] });
   await choose(page, "before.txt");
   await stands(page, "before.txt", "Delivered");
 
@@ -518,19 +518,18 @@ async function troubled() {
   assert.notEqual(await page.locator("#total-text").innerText(), "7 bytes of 7 bytes");
   await page.unroute(lists);
 
-  const answers = [
-    (route) => route.fulfill({
-      status: 503,
-      contentType: "application/problem+json",
-      body: JSON.stringify({ type: "about:blank", title: "Not ready", status: 503, detail: "The database is closed" }),
-    }),
-    (route) => route.abort("connectionrefused"),
-  ];
-  await page.route("**/uploads?*", (route) => (answers.shift() ?? ((r) => r.continue()))(route));
+  let answer = (route) => route.fulfill({
+    status: 503,
+    contentType: "application/problem+json",
+    body: JSON.stringify({ type: "about:blank", title: "Not ready", status: 503, detail: "The database is closed" }),
+  });
+  await page.route("**/uploads?*", (route) => answer(route));
   await look(page);
   const trouble = page.locator("#trouble");
   await trouble.getByText("Not ready. The database is closed.").waitFor();
+  answer = (route) => route.abort("connectionrefused");
   await trouble.getByText("Ferry does not answer.").waitFor();
+  answer = (route) => route.continue();
   await stands(page, "before.txt", "Delivered");
   await trouble.waitFor({ state: "hidden" });
   await close();
