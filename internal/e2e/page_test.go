@@ -130,7 +130,7 @@ func TestPageTrouble(t *testing.T) {
 
 func pageTrouble(t *testing.T, browser string) {
 	data, dir := t.TempDir(), t.TempDir()
-	files := map[string][]byte{"before.txt": []byte("before\n"), "after.txt": []byte("after\n"), "damaged.txt": []byte("damaged\n")}
+	files := map[string][]byte{"before.txt": []byte("before\n"), "after.txt": []byte("after\n"), "damaged.txt": []byte("damaged\n"), "changed.txt": []byte("changed\n")}
 	for name, content := range files {
 		write(t, filepath.Join(dir, name), content)
 	}

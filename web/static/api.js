@@ -78,9 +78,11 @@ export class Refusal extends Error {
    * @param {number} [status]
    * @param {string} [message] of an odd answer, its status
    * @param {string} [token] that the request showed
+   * @param {string} [type] of the problem
    */
-  constructor(kind, status = 0, message = "", token = "") {
+  constructor(kind, status = 0, message = "", token = "", type = "") {
     super(message || kind);
+    this.type = type;
     this.kind = kind;
     this.status = status;
     this.token = token;
@@ -249,11 +251,12 @@ export const receipt = (upload) => (upload.receipt === null ? "" : one(upload.id
  * @param {File} file
  * @param {string} name
  * @param {import("./state.js").Terms} terms
+ * @param {string | null} digest its SHA-256 in hexadecimal digits, if that is known: the gateway keeps nothing else
  * @param {AbortSignal} signal
  * @param {(sent: number) => void} onProgress
  * @returns {Promise<Upload>}
  */
-export async function send(file, name, { labels, destination }, signal, onProgress) {
+export async function send(file, name, { labels, destination }, digest, signal, onProgress) {
   const url = new URL(uploads);
   url.searchParams.set("name", name);
   for (const label of labels) url.searchParams.append("label", label);
@@ -271,12 +274,16 @@ export async function send(file, name, { labels, destination }, signal, onProgre
     request.open("POST", url);
     for (const [name, value] of Object.entries(headers(token))) request.setRequestHeader(name, value);
     request.setRequestHeader("Content-Type", "application/octet-stream");
+    if (digest !== null) request.setRequestHeader("Repr-Digest", `sha-256=:${inBase64(digest)}:`);
     request.send(file);
   });
   // 200: the gateway had it already.
   if (![200, 201, 202].includes(request.status)) throw refusal(request.status, request.statusText, request.responseText, token);
   return JSON.parse(request.responseText);
 }
+
+/** @param {string} digits hexadecimal ones */
+const inBase64 = (digits) => btoa(digits.replace(/../g, (byte) => String.fromCharCode(parseInt(byte, 16))));
 
 /**
  * @param {string} id
@@ -321,7 +328,7 @@ function headers(token) {
  * @param {string} token
  */
 function refusal(status, statusText, body, token) {
-  let problem = { title: "", detail: "", request_id: "" };
+  let problem = { type: "", title: "", detail: "", request_id: "" };
   try {
     problem = { ...problem, ...JSON.parse(body) };
   } catch {
@@ -331,5 +338,5 @@ function refusal(status, statusText, body, token) {
   if (parts.length === 0) return new Refusal("odd", status, `${status} ${statusText}`.trim(), token);
   // With it, the gateway's operator finds the request in the log.
   if (problem.request_id) parts.push(`Request ${problem.request_id}`);
-  return new Refusal("told", status, parts.map((part) => (/[.!?]$/.test(part) ? part : `${part}.`)).join(" "), token);
+  return new Refusal("told", status, parts.map((part) => (/[.!?]$/.test(part) ? part : `${part}.`)).join(" "), token, problem.type);
 }

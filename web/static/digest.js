@@ -1,5 +1,12 @@
-// Computes the SHA-256 of files in a worker, one after the other: what the
-// gateway has received is compared with it.
+// Computes the SHA-256 of files in workers: of small ones before they are sent, so
+// that the gateway refuses what arrives damaged, and of large ones after, to compare
+// it with what the gateway has received. Neither waits for the other.
+
+/** Bytes up to which a file is read once more before its first byte goes. */
+const smallAtMost = 64 << 20;
+
+/** @param {File} file */
+export const isSmall = (file) => file.size <= smallAtMost;
 
 /**
  * @typedef {object} Job
@@ -7,14 +14,39 @@
  * @property {(digest: string | null) => void} finish
  */
 
-/** @type {Job[]} the first is under way */
-const jobs = [];
+/** Takes one file after the other. */
+class Line {
+  /** @type {Job[]} the first is under way */
+  #jobs = [];
+  /** @type {Worker | null} */
+  #worker = null;
+
+  /** @param {Job} job */
+  add(job) {
+    if (this.#jobs.push(job) === 1) this.#start();
+  }
+
+  #start() {
+    if (this.#jobs.length === 0) return;
+    if (!this.#worker) {
+      this.#worker = new Worker(scriptURL(new URL("digest-worker.js", import.meta.url).href), { type: "module" });
+      this.#worker.addEventListener("message", ({ data }) => this.#finish(data.digest ?? null));
+      this.#worker.addEventListener("error", () => this.#finish(null));
+    }
+    this.#worker.postMessage(this.#jobs[0].file);
+  }
+
+  /** @param {string | null} digest */
+  #finish(digest) {
+    this.#jobs.shift()?.finish(digest);
+    this.#start();
+  }
+}
+
+const [small, large] = [new Line(), new Line()];
 
 /** @type {{createScriptURL: (url: string) => string} | undefined} where the browser knows trusted types */
 let policy;
-
-/** @type {Worker | null} */
-let worker = null;
 
 /**
  * The digest of a file in hexadecimal digits, or null if it cannot be read.
@@ -22,19 +54,7 @@ let worker = null;
  * @returns {Promise<string | null>}
  */
 export function digest(file) {
-  return new Promise((finish) => {
-    if (jobs.push({ file, finish }) === 1) start();
-  });
-}
-
-function start() {
-  if (jobs.length === 0) return;
-  if (!worker) {
-    worker = new Worker(scriptURL(new URL("digest-worker.js", import.meta.url).href), { type: "module" });
-    worker.addEventListener("message", ({ data }) => finish(data.digest ?? null));
-    worker.addEventListener("error", () => finish(null));
-  }
-  worker.postMessage(jobs[0].file);
+  return new Promise((finish) => (isSmall(file) ? small : large).add({ file, finish }));
 }
 
 /**
@@ -47,10 +67,4 @@ function scriptURL(url) {
   const { trustedTypes } = /** @type {any} */ (globalThis);
   policy ??= trustedTypes?.createPolicy("ferry", { createScriptURL: (/** @type {string} */ url) => url });
   return policy ? policy.createScriptURL(url) : url;
-}
-
-/** @param {string | null} digest */
-function finish(digest) {
-  jobs.shift()?.finish(digest);
-  start();
 }

@@ -2,7 +2,7 @@
 // by itself, from its beginning, as soon as the gateway answers.
 
 import * as api from "./api.js";
-import { digest } from "./digest.js";
+import { digest, isSmall } from "./digest.js";
 import { text } from "./language.js";
 import { say } from "./say.js";
 import { changed, state } from "./state.js";
@@ -83,7 +83,10 @@ async function run(send) {
   send.moved = performance.now();
   on.moved();
   try {
-    const upload = await api.send(send.file, send.name, send.terms, send.running.signal, (sent) => {
+    const { signal } = send.running;
+    const ours = isSmall(send.file) ? await digest(send.file) : null;
+    send.moved = performance.now();
+    const upload = await api.send(send.file, send.name, send.terms, ours, signal, (sent) => {
       send.sent = sent;
       send.moved = performance.now();
       state.rates.note(send.key, sent, performance.now());
@@ -92,7 +95,7 @@ async function run(send) {
     adopt(send, upload.id);
     drop(send);
     learn(upload);
-    compare(upload, send.file);
+    compare(upload, send.file, ours);
   } catch (err) {
     if (send.running.signal.aborted) return;
     send.sent = 0;
@@ -122,7 +125,9 @@ async function fail(send, err) {
     say(text("wasCut", { name: send.name }));
     return;
   }
-  send.problem = passes ? { text: text("unreadable"), theirs: false } : inWords(err);
+  if (passes) send.problem = { text: text("unreadable"), theirs: false };
+  else if (err instanceof api.Refusal && err.type === "/problems/mismatch") send.problem = { text: text("differs", { name: send.name }), theirs: false };
+  else send.problem = inWords(err);
   say(text("wasNotSent", { name: send.name }), send.problem);
 }
 
@@ -153,14 +158,15 @@ function letGo(send) {
 }
 
 /**
- * Compares what the gateway says it received with the file here. This comes
- * after the sending, which it would slow down where both are fast, and nothing
- * waits for it.
+ * Compares what the gateway says it received with the file here. Of a large one
+ * this comes after the sending, which it would slow down where both are fast, and
+ * nothing waits for it.
  * @param {import("./api.js").Upload} upload
  * @param {File} file
+ * @param {string | null} known the file's digest, if it was taken before
  */
-async function compare({ id, name, sha256 }, file) {
-  const ours = await digest(file);
+async function compare({ id, name, sha256 }, file, known) {
+  const ours = known ?? (await digest(file));
   const result = ours === null ? "unread" : ours === sha256 ? "same" : "differs";
   state.compared.set(id, result);
   if (result === "differs") say(text("differs", { name }));
