@@ -259,13 +259,7 @@ func TestAttemptsThatLapse(t *testing.T) {
 	g.deliverAll()
 	hold.await(t)
 	d := g.live.delivery(u.ID)
-	err := g.db.Update(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, "update jobs set fence = fence + 1 where upload = $1", u.ID)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	g.takeLease(u.ID)
 	g.time.await(t, begun.Add(heartbeatEvery))
 	g.time.advance(heartbeatEvery)
 	<-d.done

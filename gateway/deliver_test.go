@@ -16,6 +16,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/oklog/ulid/v2"
+
 	"ferry/internal/identity"
 	"ferry/proto"
 )
@@ -436,6 +438,18 @@ func TestLiveProgress(t *testing.T) {
 	g.await(u.ID, StateDelivered)
 }
 
+// takeLease has another worker claim a job, whoever has it.
+func (c *core) takeLease(id ulid.ULID) {
+	c.t.Helper()
+	err := c.db.Update(c.t.Context(), func(ctx context.Context, tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, "update jobs set fence = fence + 1 where upload = $1", id)
+		return err
+	})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+}
+
 // TestLostLease has somebody else claim a job: who had it must stop and must
 // not write.
 func TestLostLease(t *testing.T) {
@@ -447,13 +461,7 @@ func TestLostLease(t *testing.T) {
 	g.deliverAll()
 	hold.await(t)
 	d := g.live.delivery(u.ID)
-	err := g.db.Update(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, "update jobs set fence = fence + 1 where upload = $1", u.ID)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	g.takeLease(u.ID)
 	begun := g.now()
 	g.time.await(t, begun.Add(heartbeatEvery))
 	g.time.advance(heartbeatEvery)
