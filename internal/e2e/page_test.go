@@ -178,12 +178,16 @@ func pageWithoutScripts(t *testing.T, browser string) {
 // slow for one connection and cuts off all others. It takes the pictures.
 func TestPageStates(t *testing.T) {
 	t.Parallel()
+	inBrowsers(t, pageStates)
+}
+
+func pageStates(t *testing.T, browser string) {
 	gw, files, between := inAllStates(t)
 	pictures := ""
-	if *screenshots != "" {
+	if *screenshots != "" && browser == "chromium" {
 		pictures = t.TempDir()
 	}
-	browseIn(t, "chromium", "states", gw, map[string]any{"screenshots": pictures, "pictures": *pagePictures, "files": files}, map[string]func(){
+	browseIn(t, browser, "states", gw, map[string]any{"screenshots": pictures, "pictures": *pagePictures, "files": files}, map[string]func(){
 		"heal": func() { between.cut.Store(false) },
 	})
 	if pictures != "" {
