@@ -138,6 +138,9 @@ func (g *Gateway) wake(u *Upload) {
 // claim takes a job that is due. The delivery is to be found from the moment
 // in which it is claimed: whoever changes the upload afterwards can stop it.
 func (g *Gateway) claim(ctx, sends context.Context, l *lane) (d *delivery, next time.Time, err error) {
+	if l.paused.Load() { // else each upload that comes in would have the writer find that out
+		return nil, time.Time{}, nil
+	}
 	var replaced *delivery
 	undo := func() {
 		if d != nil {

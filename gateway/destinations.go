@@ -118,6 +118,7 @@ func (g *Gateway) pause(ctx context.Context, name string) (DestinationStatus, er
 	})
 	if err != nil {
 		l.paused.Store(before)
+		l.wake(cap(l.bell)) // whoever has seen it paused
 		return DestinationStatus{}, fmt.Errorf("pause destination: %w", err)
 	}
 	g.log.Info("paused", "destination", name)
