@@ -92,6 +92,11 @@ func connect(path, txlock string, readOnly bool, conns int) (*sql.DB, error) {
 	}
 	if readOnly {
 		options.Set("_query_only", "on")
+	} else {
+		if err := registerVFS(); err != nil {
+			return nil, err
+		}
+		options.Set("vfs", walVFS) // needs FULL
 	}
 	file := url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: options.Encode()}
 	db, err := sql.Open("sqlite3", file.String())

@@ -1,0 +1,73 @@
+// What is used of SQLite's interface to the operating system, as its own header has it:
+// https://www.sqlite.org/c3ref/vfs.html and io_methods.html. It does not change within
+// SQLite 3. go-sqlite3, which brings SQLite, does not hand its header on.
+
+#include <stdint.h>
+
+enum {
+	SQLITE_OK = 0,
+	SQLITE_ERROR = 1,
+	SQLITE_NOMEM = 7,
+	SQLITE_OPEN_WAL = 0x00080000,
+};
+
+typedef int64_t sqlite3_int64;
+typedef struct sqlite3_file sqlite3_file;
+typedef struct sqlite3_io_methods sqlite3_io_methods;
+typedef struct sqlite3_vfs sqlite3_vfs;
+typedef void (*sqlite3_syscall_ptr)(void);
+
+struct sqlite3_file {
+	const sqlite3_io_methods *pMethods;
+};
+
+// Version 1, which is all that a write-ahead log is used by.
+struct sqlite3_io_methods {
+	int iVersion;
+	int (*xClose)(sqlite3_file *);
+	int (*xRead)(sqlite3_file *, void *, int amount, sqlite3_int64 offset);
+	int (*xWrite)(sqlite3_file *, const void *, int amount, sqlite3_int64 offset);
+	int (*xTruncate)(sqlite3_file *, sqlite3_int64 size);
+	int (*xSync)(sqlite3_file *, int flags);
+	int (*xFileSize)(sqlite3_file *, sqlite3_int64 *size);
+	int (*xLock)(sqlite3_file *, int);
+	int (*xUnlock)(sqlite3_file *, int);
+	int (*xCheckReservedLock)(sqlite3_file *, int *out);
+	int (*xFileControl)(sqlite3_file *, int op, void *arg);
+	int (*xSectorSize)(sqlite3_file *);
+	int (*xDeviceCharacteristics)(sqlite3_file *);
+};
+
+// Version 3.
+struct sqlite3_vfs {
+	int iVersion;
+	int szOsFile;
+	int mxPathname;
+	sqlite3_vfs *pNext;
+	const char *zName;
+	void *pAppData;
+	int (*xOpen)(sqlite3_vfs *, const char *name, sqlite3_file *, int flags, int *out);
+	int (*xDelete)(sqlite3_vfs *, const char *name, int sync);
+	int (*xAccess)(sqlite3_vfs *, const char *name, int flags, int *out);
+	int (*xFullPathname)(sqlite3_vfs *, const char *name, int size, char *out);
+	void *(*xDlOpen)(sqlite3_vfs *, const char *name);
+	void (*xDlError)(sqlite3_vfs *, int size, char *out);
+	void (*(*xDlSym)(sqlite3_vfs *, void *, const char *symbol))(void);
+	void (*xDlClose)(sqlite3_vfs *, void *);
+	int (*xRandomness)(sqlite3_vfs *, int size, char *out);
+	int (*xSleep)(sqlite3_vfs *, int microseconds);
+	int (*xCurrentTime)(sqlite3_vfs *, double *);
+	int (*xGetLastError)(sqlite3_vfs *, int, char *);
+	int (*xCurrentTimeInt64)(sqlite3_vfs *, sqlite3_int64 *);
+	int (*xSetSystemCall)(sqlite3_vfs *, const char *name, sqlite3_syscall_ptr);
+	sqlite3_syscall_ptr (*xGetSystemCall)(sqlite3_vfs *, const char *name);
+	const char *(*xNextSystemCall)(sqlite3_vfs *, const char *name);
+};
+
+// Weak, as they are not there yet when cgo links this package alone.
+__attribute__((weak)) sqlite3_vfs *sqlite3_vfs_find(const char *name);
+__attribute__((weak)) int sqlite3_vfs_register(sqlite3_vfs *, int make_default);
+
+// ferry_register_vfs registers the VFS of walfile.c under a name that stays valid, and
+// returns SQLITE_OK or why not.
+int ferry_register_vfs(const char *name);
