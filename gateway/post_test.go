@@ -107,7 +107,9 @@ func benchPost(b *testing.B, h http.Handler, fields ...string) {
 		if err := srv.Close(); err != nil {
 			b.Error(err)
 		}
-		<-served
+		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+			b.Error(err)
+		}
 	}()
 	head := append([]string{"POST /uploads?name=build-17.tar.gz HTTP/1.1", "Host: " + ln.Addr().String(), "Content-Length: 4096"}, fields...)
 	request := []byte(strings.Join(head, "\r\n") + "\r\n\r\n" + content(1, 4096))
@@ -121,7 +123,7 @@ func benchPost(b *testing.B, h http.Handler, fields ...string) {
 			b.Error(err)
 			return
 		}
-		defer conn.Close() //nolint:errcheck // all was answered
+		defer conn.Close()
 		answers := bufio.NewReader(conn)
 		for pb.Next() {
 			if err := post(conn, answers, request); err != nil {
