@@ -31,7 +31,7 @@ type changes struct {
 	mu      sync.Mutex
 	watched map[ulid.ULID]*watch // guarded by mu
 	waiting int                  // guarded by mu
-	next    chan struct{}        // closed at the next change of any upload; guarded by mu
+	next    chan struct{}        // closed at the next change of any upload, nil if nobody asked for it; guarded by mu
 
 	stopped chan struct{} // closed when nobody shall wait any more
 	stop    func()
@@ -44,7 +44,7 @@ type watch struct {
 }
 
 func newChanges() *changes {
-	c := &changes{watched: map[ulid.ULID]*watch{}, next: make(chan struct{}), stopped: make(chan struct{})}
+	c := &changes{watched: map[ulid.ULID]*watch{}, stopped: make(chan struct{})}
 	c.stop = sync.OnceFunc(func() { close(c.stopped) })
 	return c
 }
@@ -86,14 +86,19 @@ func (c *changes) tell(ids ...ulid.ULID) {
 			delete(c.watched, id)
 		}
 	}
-	close(c.next)
-	c.next = make(chan struct{})
+	if c.next != nil {
+		close(c.next)
+		c.next = nil
+	}
 }
 
 // any returns a channel that is closed once any upload changes.
 func (c *changes) any() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.next == nil {
+		c.next = make(chan struct{})
+	}
 	return c.next
 }
 
