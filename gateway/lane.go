@@ -101,6 +101,7 @@ type lane struct {
 	keys   *identity.File // nil if it was removed before there was one
 	sender sender         // nil if it was removed
 
+	names       naming        // of files there
 	bell        chan struct{} // a value for each worker that may find a job
 	unreachable atomic.Bool   // the network has failed since the last delivery
 	paused      atomic.Bool   // as the database has it
@@ -157,7 +158,7 @@ func (l *lanes) close() error {
 func (g *Gateway) openLanes(ctx context.Context, newSender func(Destination, proto.Keyring) sender) error {
 	g.lanes.byName = map[string]*lane{}
 	for _, d := range g.cfg.Destinations {
-		l := g.lanes.add(&lane{Destination: d, bell: make(chan struct{}, d.Deliveries)})
+		l := g.lanes.add(&lane{Destination: d, names: namingFor(d.To.ParseName), bell: make(chan struct{}, d.Deliveries)})
 		if err := l.openKeys(g.cfg.Data); err != nil {
 			return err
 		}
@@ -262,7 +263,7 @@ func (g *Gateway) choose(ctx context.Context, name string) (outlet, error) {
 		switch {
 		case !c.uses(l.Name):
 		case name == "", name == l.Name:
-			return outlet{l, g.maxSize(l), namingFor(l.To.ParseName)}, nil
+			return outlet{l, g.maxSize(l), l.names}, nil
 		default:
 			names = append(names, l.Name)
 		}
