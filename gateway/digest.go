@@ -40,15 +40,15 @@ type stated struct {
 // may be needed is computed.
 type digests struct {
 	header  []stated
-	trailer http.Header // filled at the end of the body
-	late    []string    // the fields of it that were announced
-	hashes  map[string]hash.Hash
+	trailer http.Header          // filled at the end of the body
+	late    []string             // the fields of it that were announced
+	hashes  map[string]hash.Hash // nil if nothing is needed
 }
 
 // newDigests reads the digests in the header of a request, and sees from Trailer
 // what may come after its body. own tells that somebody else computes SHA-256.
 func newDigests(r *http.Request, own bool) (*digests, error) {
-	d := &digests{trailer: r.Trailer, hashes: map[string]hash.Hash{}}
+	d := &digests{trailer: r.Trailer}
 	var err error
 	if d.header, err = statedDigests(r.Header); err != nil {
 		return nil, err
@@ -77,6 +77,9 @@ func newDigests(r *http.Request, own bool) (*digests, error) {
 func (d *digests) need(algorithm string) {
 	if d.hashes[algorithm] != nil {
 		return
+	}
+	if d.hashes == nil {
+		d.hashes = map[string]hash.Hash{}
 	}
 	switch algorithm {
 	case algorithmSHA256:

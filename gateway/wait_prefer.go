@@ -69,7 +69,7 @@ func (a *httpAPI) answerKept(x *exchange, r *http.Request, kept []Upload, list b
 		x.represent(status, uploadList{kept}, nil)
 		return nil
 	}
-	x.represent(status, kept[0], kept[0].SHA256)
+	x.represent(status, &kept[0], kept[0].SHA256)
 	return nil
 }
 
