@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"strconv"
 	"time"
 )
@@ -27,13 +28,8 @@ type attributes struct {
 // Last-Modified in a request is representation metadata as RFC 9110, section
 // 8.8.2, has it of an answer: programs that copy files between servers pass it
 // on. It has whole seconds, so that X-Ferry-Mtime goes before it.
-func requestAttributes(r *http.Request) (attributes, error) {
-	q, err := query(r)
-	if err != nil {
-		return attributes{}, err
-	}
-	var at attributes
-	mode := r.Header.Get(modeField)
+func requestAttributes(q url.Values, h http.Header) (at attributes, err error) {
+	mode := h.Get(modeField)
 	if q.Has("mode") {
 		mode = q.Get("mode")
 	}
@@ -42,11 +38,11 @@ func requestAttributes(r *http.Request) (attributes, error) {
 			return attributes{}, err
 		}
 	}
-	mtime := r.Header.Get(mtimeField)
+	mtime := h.Get(mtimeField)
 	if q.Has("mtime") {
 		mtime = q.Get("mtime")
 	}
-	switch changed := r.Header.Get("Last-Modified"); {
+	switch changed := h.Get("Last-Modified"); {
 	case mtime != "" || q.Has("mtime"):
 		at.modTime, err = parseMtime(mtime)
 	case changed != "":

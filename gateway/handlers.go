@@ -99,15 +99,19 @@ func (a *httpAPI) takeIn(x *exchange, r *http.Request) (kept []Upload, form bool
 		kept, err = a.takeForm(x, r, params["boundary"])
 		return kept, true, err
 	}
-	to, err := a.destination(r)
+	q, err := query(r)
 	if err != nil {
 		return nil, false, err
 	}
-	name, err := rawName(r, to)
+	to, err := a.destination(r, q)
 	if err != nil {
 		return nil, false, err
 	}
-	kept, err = a.takeRaw(x, r, to, name)
+	name, err := rawName(r, q, to)
+	if err != nil {
+		return nil, false, err
+	}
+	kept, err = a.takeRaw(x, r, q, to, name)
 	return kept, false, err
 }
 
@@ -124,15 +128,15 @@ func (a *httpAPI) slot() (release func(), err error) {
 }
 
 // takeRaw takes the file that the body is.
-func (a *httpAPI) takeRaw(x *exchange, r *http.Request, to outlet, name proto.FileName) ([]Upload, error) {
+func (a *httpAPI) takeRaw(x *exchange, r *http.Request, q url.Values, to outlet, name proto.FileName) ([]Upload, error) {
 	if r.ContentLength > to.limit {
 		return nil, tooLargeRefusal(r.ContentLength, to.limit)
 	}
-	labels, err := queryLabels(r)
+	labels, err := parseLabels(q)
 	if err != nil {
 		return nil, err
 	}
-	at, err := requestAttributes(r)
+	at, err := requestAttributes(q, r.Header)
 	if err != nil {
 		return nil, err
 	}
@@ -164,19 +168,23 @@ func (a *httpAPI) takeRaw(x *exchange, r *http.Request, to outlet, name proto.Fi
 }
 
 func (a *httpAPI) takeForm(x *exchange, r *http.Request, boundary string) ([]Upload, error) {
-	to, err := a.destination(r)
+	q, err := query(r)
 	if err != nil {
 		return nil, err
 	}
-	name, err := queryName(r, to)
+	to, err := a.destination(r, q)
 	if err != nil {
 		return nil, err
 	}
-	labels, err := queryLabels(r)
+	name, err := queryName(q, to)
 	if err != nil {
 		return nil, err
 	}
-	at, err := requestAttributes(r)
+	labels, err := parseLabels(q)
+	if err != nil {
+		return nil, err
+	}
+	at, err := requestAttributes(q, r.Header)
 	if err != nil {
 		return nil, err
 	}
@@ -193,7 +201,7 @@ func (a *httpAPI) takeForm(x *exchange, r *http.Request, boundary string) ([]Upl
 		return nil, refusal(kindDigest, "X-Checksum-Sha256 is of a file, and a form has files in it. Nothing was kept. Send the file as the body itself, or Repr-Digest with the digest of the whole form.")
 	}
 	x.body.also = d.writer()
-	if err := readForm(x.body, boundary, &form{to: to, choose: a.chooser(r), name: name, labels: labels, at: at, in: in}); err != nil {
+	if err := readForm(&x.body, boundary, &form{to: to, choose: a.chooser(r, q), name: name, labels: labels, at: at, in: in}); err != nil {
 		return nil, err
 	}
 	if err := d.check(nil); err != nil {
@@ -228,8 +236,8 @@ func checkCoding(r *http.Request) error {
 }
 
 // rawName is the name of the file that the body is.
-func rawName(r *http.Request, to outlet) (proto.FileName, error) {
-	name, err := queryName(r, to)
+func rawName(r *http.Request, q url.Values, to outlet) (proto.FileName, error) {
+	name, err := queryName(q, to)
 	if err != nil {
 		return proto.FileName{}, err
 	}
@@ -256,10 +264,9 @@ func missingName(r *http.Request) error {
 }
 
 // queryName is the name that the address gives, nil if it gives none.
-func queryName(r *http.Request, to outlet) (*proto.FileName, error) {
-	q, err := query(r)
-	if err != nil || !q.Has("name") {
-		return nil, err
+func queryName(q url.Values, to outlet) (*proto.FileName, error) {
+	if !q.Has("name") {
+		return nil, nil //nolint:nilnil // there is none
 	}
 	if len(q["name"]) > 1 {
 		return nil, refusal(kindName, "The address has more than one name. Nothing was kept. Give one.")
@@ -269,11 +276,8 @@ func queryName(r *http.Request, to outlet) (*proto.FileName, error) {
 }
 
 // destination is where the request's files go, as far as its address says.
-func (a *httpAPI) destination(r *http.Request) (outlet, error) {
-	q, err := query(r)
+func (a *httpAPI) destination(r *http.Request, q url.Values) (outlet, error) {
 	switch {
-	case err != nil:
-		return outlet{}, err
 	case !q.Has("destination"):
 		return a.core.choose(r.Context(), "")
 	case len(q["destination"]) > 1 || q.Get("destination") == "":
@@ -284,8 +288,8 @@ func (a *httpAPI) destination(r *http.Request) (outlet, error) {
 
 // chooser takes what a form says of where it goes, which must not contradict its
 // address.
-func (a *httpAPI) chooser(r *http.Request) func(name string) (outlet, error) {
-	given := r.URL.Query().Get("destination") // it was read before
+func (a *httpAPI) chooser(r *http.Request, q url.Values) func(name string) (outlet, error) {
+	given := q.Get("destination")
 	return func(name string) (outlet, error) {
 		if name == "" || given != "" && given != name {
 			return outlet{}, refusal(kindParameter, "The field `destination` is empty, or is another than that of the address. Nothing was kept. Give the name of one.")

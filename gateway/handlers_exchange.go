@@ -28,25 +28,24 @@ type exchange struct {
 	front   *Front
 	id      string
 	token   string // the name of the token that was shown
-	body    *body
+	body    body
 	again   bool  // what was sent is there already
 	status  int   // 0 until the answer has begun
 	err     error // why it is not the answer that was asked for
 }
 
-// begin makes the exchange of a request and the request that handlers see.
-func (a *httpAPI) begin(w http.ResponseWriter, r *http.Request) (*exchange, *http.Request) {
+// begin makes the exchange of a request, whose body is read by way of it from then on.
+func (a *httpAPI) begin(w http.ResponseWriter, r *http.Request) *exchange {
 	x := &exchange{ResponseWriter: w, control: http.NewResponseController(w), front: &a.front, id: rand.Text()}
-	x.body = &body{src: r.Body, control: x.control, stall: a.stall, left: a.stall, rate: a.rate, ended: r.ContentLength == 0}
+	x.body = body{src: r.Body, control: x.control, stall: a.stall, left: a.stall, rate: a.rate, ended: r.ContentLength == 0}
 	if !x.body.ended {
 		// For what the server itself reads of a body that no handler wants.
 		_ = x.control.SetReadDeadline(time.Now().Add(a.stall))
 	}
 	// For "100 Continue", which net/http writes by itself.
 	x.extend()
-	copied := *r
-	copied.Body = x.body
-	return x, &copied
+	r.Body = &x.body
+	return x
 }
 
 // extend gives the next write its time.
@@ -81,7 +80,8 @@ func (x *exchange) Write(p []byte) (int, error) {
 func (a *httpAPI) around(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		started := time.Now()
-		x, r := a.begin(w, a.front.arrive(r))
+		r = a.front.arrive(r)
+		x := a.begin(w, r)
 		h := x.Header()
 		h.Set("X-Request-Id", x.id)
 		secure(h)

@@ -78,24 +78,24 @@ func (a *httpAPI) takePut(x *exchange, r *http.Request) ([]Upload, error) {
 	if err := noMatch(r); err != nil {
 		return nil, err
 	}
-	to, err := a.destination(r)
+	q, err := query(r)
 	if err != nil {
 		return nil, err
 	}
-	name, err := pathName(r, to)
+	to, err := a.destination(r, q)
 	if err != nil {
 		return nil, err
 	}
-	return a.takeRaw(x, r, to, name)
+	name, err := pathName(r, q, to)
+	if err != nil {
+		return nil, err
+	}
+	return a.takeRaw(x, r, q, to, name)
 }
 
 // pathName is the name that the address's path has, percent-encoded, in one
 // piece or in one a folder.
-func pathName(r *http.Request, to outlet) (proto.FileName, error) {
-	q, err := query(r)
-	if err != nil {
-		return proto.FileName{}, err
-	}
+func pathName(r *http.Request, q url.Values, to outlet) (proto.FileName, error) {
 	if q.Has("name") {
 		return proto.FileName{}, refusal(kindName, "The address has a name both in its path and in its query. Nothing was kept. Give one: PUT to the name, or POST /uploads?name=.")
 	}

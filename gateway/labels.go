@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"net/url"
 	"strings"
 	"unicode"
@@ -32,15 +31,6 @@ func parseLabels(q url.Values) (map[string]string, error) {
 		}
 	}
 	return labels, nil
-}
-
-// queryLabels are those that the address gives.
-func queryLabels(r *http.Request) (map[string]string, error) {
-	q, err := query(r)
-	if err != nil {
-		return nil, err
-	}
-	return parseLabels(q)
 }
 
 // addLabel adds KEY=VALUE to labels. The same label twice is one.
