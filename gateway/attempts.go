@@ -276,6 +276,7 @@ func (l *attemptList) addPresent(u *Upload, d *delivery, began time.Time) {
 //	@Description	How each attempt to deliver the upload went, in their order: when it began and ended, its outcome, what went wrong in words, and how much of the file the destination had. The last one is without an outcome while it runs. Of more than 20, the first 10 and the latest 10 are kept, and none while the gateway's disk is full; count is that of all.
 //	@Param			id	path		string	true	"The upload's id"
 //	@Success		200	{object}	attemptList	"The attempts; none while it is received or waits for the first"
+//	@Failure		400	{object}	problem	"The address has a parameter: there are none"
 //	@Failure		404	{object}	problem	"There is no such upload, or not any more"
 //	@Router			/uploads/{id}/attempts [get]
 func (a *httpAPI) getAttempts(x *exchange, r *http.Request) error {

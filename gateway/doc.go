@@ -9,6 +9,8 @@ package gateway
 //	@description				Every error is a problem of RFC 9457. Its `type` stays the same and can be tested for, its `detail` says what happened, what is kept and what to do.
 //	@description
 //	@description				A gateway that has had a token lets nobody in without one: `Authorization: Bearer TOKEN`. One that never had listens on loopback alone and answers under no other name. Pages of other origins are refused by both.
+//	@description
+//	@description				An address takes the parameters that it has here and no others: one that is misspelt is refused, before a body is read. Those of the service look at none.
 //
 //	@tag.name					uploads
 //	@tag.description			Files on their way

@@ -125,7 +125,7 @@ func (a *httpAPI) admitStream() (leave func(), err error) {
 //	@Param			Last-Event-ID	header		string	false	"The id of the last event that was seen: what followed comes first, after a restart too"	example(4711)
 //	@Success		200	{string}	string	"Events, until the client goes or the gateway stops"
 //	@Header			200	{string}	X-Accel-Buffering	"no: a proxy is to pass events on as they come"
-//	@Failure		400	{object}	problem	"Last-Event-ID is none"
+//	@Failure		400	{object}	problem	"Last-Event-ID is none, or the address has a parameter"
 //	@Failure		503	{object}	problem	"Too many requests follow events"
 //	@Header			503	{integer}	Retry-After	"When to try again, in seconds"
 //	@Router			/events [get]
@@ -294,7 +294,7 @@ func (f *following) progress(ctx context.Context) error {
 //	@Success		200	{string}	string	"Events, until it is final"
 //	@Header			200	{string}	X-Accel-Buffering	"no: a proxy is to pass events on as they come"
 //	@Success		204	"It is final, and was told to be"
-//	@Failure		400	{object}	problem	"Last-Event-ID is none"
+//	@Failure		400	{object}	problem	"Last-Event-ID is none, or the address has a parameter"
 //	@Failure		404	{object}	problem	"There is no such upload"
 //	@Failure		503	{object}	problem	"Too many requests follow events"
 //	@Header			503	{integer}	Retry-After	"When to try again, in seconds"

@@ -165,8 +165,9 @@ type formFile struct {
 // Interrupt ends a Read that waits.
 func (f formFile) Interrupt() { f.body.Interrupt() }
 
-// field takes a part that is no file. It means something if it is called name,
-// label, mode, mtime or destination.
+// field takes a part that is no file. It means something if it is called as one of
+// sendParameters is; what else a form has is its own affair, but not what looks like
+// one of them.
 func (f *form) field(p *multipart.Part, name string) error {
 	if err := f.countField(); err != nil {
 		return err
@@ -189,7 +190,7 @@ func (f *form) field(p *multipart.Part, name string) error {
 	case name == "mode" || name == "mtime":
 		return f.attribute(name, string(value))
 	case name != "name":
-		return nil
+		return checkField(name)
 	case f.name != nil || f.files > 1:
 		return errNames
 	}
@@ -200,6 +201,13 @@ func (f *form) field(p *multipart.Part, name string) error {
 	f.name = &given
 	if f.files == 1 {
 		f.in.rename(0, given)
+	}
+	return nil
+}
+
+func checkField(name string) error {
+	if near := misspelt(name, sendParameters); near != "" {
+		return refusal(kindUnknown, "The form has a field %.60q; perhaps %s was meant. Nothing of this request was kept. Correct it, or leave it out.", name, near)
 	}
 	return nil
 }

@@ -329,6 +329,7 @@ func uploadID(r *http.Request) (ulid.ULID, error) {
 //	@Param			If-Match	header	string	false	"The ETag that the upload must still have: else nothing is changed"
 //	@Success		200	{object}	Upload	"No longer under way: cancelled, or delivered meanwhile"
 //	@Success		204	"Forgotten"
+//	@Failure		400	{object}	problem	"The address has a parameter: there are none"
 //	@Failure		404	{object}	problem	"There is no such upload"
 //	@Failure		412	{object}	problem	"It is not any more as If-Match has it"
 //	@Router			/uploads/{id} [delete]
@@ -361,6 +362,7 @@ func (a *httpAPI) deleteUpload(x *exchange, r *http.Request) error {
 //	@Param			If-Match	header	string	false	"The ETag that the upload must still have: else nothing is changed"
 //	@Success		202	{object}	Upload	"Queued"
 //	@Header			202	{integer}	Retry-After	"When to ask how it stands, in seconds"
+//	@Failure		400	{object}	problem	"The address has a parameter: there are none"
 //	@Failure		404	{object}	problem	"There is no such upload"
 //	@Failure		412	{object}	problem	"It is not any more as If-Match has it"
 //	@Failure		409	{object}	problem	"It is under way or delivered, or its bytes are gone"

@@ -23,6 +23,7 @@ import (
 //	@Param			id	path		string	true	"The upload's id"
 //	@Param			If-Match	header	string	false	"The ETag that the upload must still have: else nothing is changed"
 //	@Success		200	{object}	Upload	"No longer under way"
+//	@Failure		400	{object}	problem	"The address has a parameter: there are none"
 //	@Failure		404	{object}	problem	"There is no such upload"
 //	@Failure		412	{object}	problem	"It is not any more as If-Match has it"
 //	@Router			/uploads/{id}/cancel [post]
@@ -40,6 +41,7 @@ func (a *httpAPI) cancelUpload(x *exchange, r *http.Request) error {
 //	@Param			id	path		string	true	"The upload's id"
 //	@Param			If-Match	header	string	false	"The ETag that the upload must still have: else nothing is changed"
 //	@Success		200	{object}	Upload	"It is held"
+//	@Failure		400	{object}	problem	"The address has a parameter: there are none"
 //	@Failure		404	{object}	problem	"There is no such upload"
 //	@Failure		412	{object}	problem	"It is not any more as If-Match has it"
 //	@Failure		409	{object}	problem	"It is coming in, being delivered, or final"
@@ -58,6 +60,7 @@ func (a *httpAPI) holdUpload(x *exchange, r *http.Request) error {
 //	@Param			id	path		string	true	"The upload's id"
 //	@Param			If-Match	header	string	false	"The ETag that the upload must still have: else nothing is changed"
 //	@Success		200	{object}	Upload	"It is not held"
+//	@Failure		400	{object}	problem	"The address has a parameter: there are none"
 //	@Failure		404	{object}	problem	"There is no such upload"
 //	@Failure		412	{object}	problem	"It is not any more as If-Match has it"
 //	@Failure		409	{object}	problem	"It is coming in, being delivered, or final"
@@ -115,7 +118,7 @@ type bulkResult struct {
 //	@Description	Does one thing with up to 1,000 uploads, one after another, and answers for each as a request for it alone would have been answered: one that cannot be done keeps none of the others from it.
 //	@Param			order	body		bulkOrder	true	"What to do, and with which uploads"
 //	@Success		200	{object}	bulkAnswer	"What became of each"
-//	@Failure		400	{object}	problem	"The body cannot be read"
+//	@Failure		400	{object}	problem	"The body cannot be read, or the address has a parameter"
 //	@Router			/uploads/bulk [post]
 func (a *httpAPI) bulkUploads(x *exchange, r *http.Request) error {
 	order, err := readOrder(r.Body)

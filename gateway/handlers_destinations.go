@@ -22,6 +22,7 @@ type destinationList struct {
 //	@Produce		json
 //	@Description	Where uploads are delivered to, and how it stands there. An upload that names no destination goes to the first. One that the gateway is not configured with any more is at the end, as long as uploads wait for it.
 //	@Success		200	{object}	destinationList	"The destinations"
+//	@Failure		400	{object}	problem	"The address has a parameter: there are none"
 //	@Router			/destinations [get]
 func (a *httpAPI) getDestinations(x *exchange, r *http.Request) error {
 	all, err := a.core.destinations(r.Context())
@@ -40,6 +41,7 @@ func (a *httpAPI) getDestinations(x *exchange, r *http.Request) error {
 //	@Produce		json
 //	@Param			name	path		string				true	"The destination's name"	example(default)
 //	@Success		200		{object}	DestinationStatus	"The destination"
+//	@Failure		400	{object}	problem	"The address has a parameter: there are none"
 //	@Failure		404		{object}	problem				"There is no such destination"
 //	@Router			/destinations/{name} [get]
 func (a *httpAPI) getDestination(x *exchange, r *http.Request) error {
@@ -55,6 +57,7 @@ func (a *httpAPI) getDestination(x *exchange, r *http.Request) error {
 //	@Description	Keeps everything from being delivered there until it is resumed, over restarts as well. Uploads are taken in meanwhile and wait; what is being delivered is delivered to its end.
 //	@Param			name	path		string				true	"The destination's name"	example(default)
 //	@Success		200		{object}	DestinationStatus	"It is paused"
+//	@Failure		400	{object}	problem	"The address has a parameter: there are none"
 //	@Failure		404		{object}	problem				"There is no such destination"
 //	@Router			/destinations/{name}/pause [post]
 func (a *httpAPI) pauseDestination(x *exchange, r *http.Request) error {
@@ -70,6 +73,7 @@ func (a *httpAPI) pauseDestination(x *exchange, r *http.Request) error {
 //	@Description	Lets uploads be delivered there again, at once. One that is not paused stays as it is.
 //	@Param			name	path		string				true	"The destination's name"	example(default)
 //	@Success		200		{object}	DestinationStatus	"It is not paused"
+//	@Failure		400	{object}	problem	"The address has a parameter: there are none"
 //	@Failure		404		{object}	problem				"There is no such destination"
 //	@Router			/destinations/{name}/resume [post]
 func (a *httpAPI) resumeDestination(x *exchange, r *http.Request) error {

@@ -61,7 +61,7 @@ type uploadList struct {
 //	@Header			200	{string}	Link	"The next page, with rel=\"next\", if there are more"
 //	@Header			200	{integer}	X-Ferry-Count	"How many uploads the answer has, where it is not everything"
 //	@Header			200	{string}	Vary	"Accept"
-//	@Failure		400	{object}	problem	"A parameter has a value that is not allowed"
+//	@Failure		400	{object}	problem	"A parameter has a value that is not allowed, or there is none of its name"
 //	@Router			/uploads [get]
 func (a *httpAPI) listUploads(x *exchange, r *http.Request) error {
 	q, err := query(r)

@@ -27,11 +27,16 @@ var provocations = map[string]func(t *testing.T) answer{
 	"last-event-id": func(t *testing.T) answer {
 		return newRealAPI(t).ask(t, "GET", "/events", nil, "Last-Event-ID", "next")
 	},
-	"name":        onReal("PUT", "/uploads/build-17/../notes.txt"),
-	"destination": onReal("PUT", "/uploads/notes.txt?destination=nowhere"),
-	"label":       onReal("PUT", "/uploads/notes.txt?label=build"),
-	"digest":      onReal("PUT", "/uploads/notes.txt", sha256Checksum, "cb6472fc"),
-	"mismatch":    onReal("PUT", "/uploads/notes.txt", sha256Checksum, sum([]byte("Hello, ferry!\n"))),
+	"unknown-send": onReal("POST", "/uploads?name=notes.txt&destnatoin=prod"),
+	"unknown-put":  onReal("PUT", "/uploads/notes.txt?tag=build-17"),
+	"unknown-list": onReal("GET", "/uploads?stat=failed"),
+	"unknown-show": onReal("GET", "/uploads/"+anID+"?timeout=30"),
+	"unknown":      onReal("POST", "/uploads/"+anID+"/retry?wait=30"),
+	"name":         onReal("PUT", "/uploads/build-17/../notes.txt"),
+	"destination":  onReal("PUT", "/uploads/notes.txt?destination=nowhere"),
+	"label":        onReal("PUT", "/uploads/notes.txt?label=build"),
+	"digest":       onReal("PUT", "/uploads/notes.txt", sha256Checksum, "cb6472fc"),
+	"mismatch":     onReal("PUT", "/uploads/notes.txt", sha256Checksum, sum([]byte("Hello, ferry!\n"))),
 	"body": func(t *testing.T) answer {
 		return newRealAPI(t).ask(t, "POST", bulkPath, strings.NewReader("{}"), "Content-Type", jsonType)
 	},

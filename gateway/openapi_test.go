@@ -59,6 +59,9 @@ func (r *recording) WriteHeader(status int) {
 }
 
 func (r *recording) Write(p []byte) (int, error) {
+	if r.status == 0 {
+		r.status = http.StatusOK
+	}
 	r.body.Write(p)
 	return r.ResponseWriter.Write(p)
 }

@@ -42,6 +42,8 @@ const (
 var problemPages = []problemPage{
 	{kindParameter, "A parameter of the address or of a header field cannot be read, or has a value outside of what is allowed.", nothingChanged,
 		"Correct the parameter that the detail names. Percent-encode what is not a letter or a digit."},
+	{kindUnknown, "The address has a parameter that there is not, or a form a field that is nearly one of those that there are.", nothingKept,
+		"Correct the parameter that the detail names, or leave it out. If it is one of a newer Ferry, the gateway is too old for it."},
 	{kindName, "The file has no name, more than one, or one that the destination cannot store.", nothingKept,
 		"Send it under another name, with ?name= in the address."},
 	{kindDestination, "The request names a destination that the gateway does not have, or that is not the token's.", nothingKept,

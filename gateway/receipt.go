@@ -94,6 +94,7 @@ type signature struct {
 //	@Header			200	{string}	ETag	"Names the receipt"
 //	@Success		304	"It is the one that If-None-Match names"
 //	@Header			304	{string}	ETag	"Names the receipt"
+//	@Failure		400	{object}	problem	"The address has a parameter: there are none"
 //	@Failure		404	{object}	problem	"There is no such upload, or no receipt of it, or none yet"
 //	@Router			/uploads/{id}/receipt [get]
 func (a *httpAPI) getReceipt(x *exchange, r *http.Request) error {

@@ -244,7 +244,7 @@ func (a *httpAPI) waited(r *http.Request, id ulid.ULID) (Upload, error) {
 //	@Header			200	{string}	ETag	"Names the upload as it stands"
 //	@Success		304	"It is as If-None-Match says, also after the time to wait"
 //	@Header			304	{string}	ETag	"Names the upload as it stands"
-//	@Failure		400	{object}	problem	"wait has a value that is not allowed"
+//	@Failure		400	{object}	problem	"wait has a value that is not allowed, or the address has another parameter"
 //	@Failure		404	{object}	problem	"There is no such upload, or not any more"
 //	@Failure		503	{object}	problem	"Too many requests wait"
 //	@Header			503	{integer}	Retry-After	"When to try again, in seconds"

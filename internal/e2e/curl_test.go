@@ -67,6 +67,11 @@ var curlRows = map[string][]curlRow{
 		{"mode and time in the header", `curl -T small.txt -H 'X-Ferry-Mode: 0640' -H 'X-Ferry-Mtime: 2026-03-14T15:09:26Z' $GW/uploads/by-header`, "202", `"mode":"0640","modified_at":"2026-03-14T15:09:26Z"`},
 		{"as fields", `curl -F mode=0640 -F mtime=2026-03-14T15:09:26Z -F 'file=@small.txt;filename=by-field' $GW/uploads`, "202", `"mode":"0640","modified_at":"2026-03-14T15:09:26Z"`},
 		{"in the address", `curl -T small.txt "$GW/uploads/by-address?mode=0640&mtime=2026-03-14T15:09:26Z"`, "202", `"mode":"0640","modified_at":"2026-03-14T15:09:26Z"`},
+		{"a parameter that is misspelt", `curl -T big.iso "$GW/uploads/misspelt?destnatoin=none"`, "400", `"type":"/problems/unknown-parameter"
+			perhaps destination was meant`},
+		{"in a form's address", `curl -F 'file=@small.txt;filename=misspelt' "$GW/uploads?lable=build=17"`, "400", `perhaps label was meant`},
+		{"a form's field that is", `curl -F destnatoin=none -F 'file=@small.txt;filename=misspelt' $GW/uploads`, "400", `"type":"/problems/unknown-parameter"`},
+		{"of which nothing is kept", `curl "$GW/uploads?name=misspelt"`, "200", `\{"uploads":\[\]\}`},
 		{"a part of a file", `curl -T small.txt -H 'Content-Range: bytes 5-10/20' $GW/uploads/part`, "400", `"type":"/problems/parameter"`},
 	},
 	"names and reruns": {
@@ -131,6 +136,8 @@ var curlRows = map[string][]curlRow{
 	"lists": {
 		{"by state and prefix", `curl "$GW/uploads?state=delivered&name=wait"`, "200", `^\{"uploads":\[\{"id":"[0-9A-Z]{26}","name":"waited"[^[]*\]\}`},
 		{"by destination and time", `curl "$GW/uploads?destination=none&since=2026-01-01T00:00:00Z&until=2200-01-01T00:00:00Z"`, "200", `\{"uploads":\[\]\}`},
+		{"by a state that is misspelt", `curl "$GW/uploads?stat=failed"`, "400", `"type":"/problems/unknown-parameter"
+			perhaps state was meant`},
 		{"page by page", `curl "$GW/uploads?limit=2"; first=$(id); curl "$GW$(header Link | sed 's/.*<\(.*\)>.*/\1/')"; [ "$(id)" != "$first" ]`, "200", `^Link: </uploads\?cursor=.*>; rel="next"\r$`},
 		{"as lines", `curl -H 'Accept: application/x-ndjson' $GW/uploads; [ $(wc -l <body) -gt 20 ]`, "200", `^Content-Type: application/x-ndjson\r$
 			^\{"id":"[0-9A-Z]{26}",.*\}$`},
