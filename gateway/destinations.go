@@ -74,7 +74,7 @@ func (g *Gateway) visible(ctx context.Context, name string) (*lane, error) {
 
 // selectStatus counts what is being delivered by its state, as there is little of it.
 const selectStatus = `select paused, failing, last_error, failed_at,
-		(select count(*) from jobs where lane = $1), (select count(*) from uploads where state = 'delivering' and lane || '' = $2)
+		(select count(*) from jobs where lane = $1 and parked = 0) + (select count(*) from jobs where lane = $1 and parked = 1), (select count(*) from uploads where state = 'delivering' and lane || '' = $2)
 	from destinations where name = $3`
 
 func (g *Gateway) status(ctx context.Context, l *lane) (DestinationStatus, error) {

@@ -32,7 +32,7 @@ func enqueue(ctx context.Context, tx *sql.Tx, id ulid.ULID, lane, name string, p
 // enqueueAgain is enqueue for an upload that had a job.
 func enqueueAgain(ctx context.Context, tx *sql.Tx, id ulid.ULID, now time.Time) error {
 	_, err := tx.ExecContext(ctx, `insert into jobs (upload, lane, name, parked, due_at, fence)
-		select u.id, u.lane, u.name, exists (select 1 from jobs j where j.lane = u.lane and j.name = u.name), $1, u.attempts from uploads u where u.id = $2`,
+		select u.id, u.lane, u.name, exists (select 1 from jobs j where j.lane = u.lane and j.name = u.name and j.parked = 0), $1, u.attempts from uploads u where u.id = $2`,
 		now.UnixMicro(), id)
 	if err != nil {
 		return fmt.Errorf("record job: %w", err)
@@ -140,8 +140,8 @@ func held(res sql.Result, err error) error {
 }
 
 const unparkJob = `update jobs set parked = 0
-	where upload = (select upload from jobs where lane = $1 and name = $2 order by upload limit 1)
-		and parked = 1 and not exists (select 1 from jobs where lane = $3 and name = $4 and parked = 0)`
+	where upload = (select upload from jobs where lane = $1 and name = $2 and parked = 1 order by upload limit 1)
+		and not exists (select 1 from jobs where lane = $3 and name = $4 and parked = 0)`
 
 // unpark lets the oldest job of a lane and a name be claimed, after the one before it is
 // gone; if another one may be claimed still, which can be younger than one that was

@@ -322,7 +322,7 @@ func TestPlans(t *testing.T) {
 		"claim":    {claimJob, []any{1, "a", 2}, "jobs_due (lane=?"},
 		"next due": {nextDue, []any{"a", 1}, "jobs_due (lane=?"},
 		"pull":     {pullJobs, []any{1, "a", 2, 3}, "jobs_due (lane=?"},
-		"unpark":   {unparkJob, []any{"a", "f", "a", "f"}, "jobs_by_name (lane=? AND name=?"},
+		"unpark":   {unparkJob, []any{"a", "f", "a", "f"}, "jobs_parked (lane=? AND name=?"},
 		"status":   {selectStatus, []any{"a", "b", "c"}, "uploads_by_state (state=?"},
 		"one":      {selectOne, []any{id}, "PRIMARY KEY"},
 	}

@@ -61,7 +61,7 @@ func TestWhereBodiesAre(t *testing.T) {
 					t.Errorf("commit and get differ:\n%s", d)
 				}
 				var inDatabase []byte
-				err = g.db.Read().QueryRow("select content from bodies where upload = $1", u.ID).Scan(&inDatabase)
+				err = g.db.Read().QueryRow("select content from contents where upload = $1", u.ID).Scan(&inDatabase)
 				if size <= smallBody {
 					wantSpool(t, dir)
 					if err != nil || string(inDatabase) != want {
@@ -187,7 +187,7 @@ func wantNothing(t *testing.T, g *core, dir string) {
 	if err != nil || len(page) > 0 {
 		t.Errorf("listed: %+v, %v", page, err)
 	}
-	for _, table := range []string{"uploads", "jobs", "bodies"} {
+	for _, table := range []string{"uploads", "jobs", "contents"} {
 		var n int
 		if err := g.db.Read().QueryRow("select count(*) from " + table).Scan(&n); err != nil || n > 0 {
 			t.Errorf("%d rows in %s, %v", n, table, err)

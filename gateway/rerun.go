@@ -26,7 +26,8 @@ func (g *Gateway) receiveOnce(ctx context.Context) *reception {
 }
 
 // selectSame are the uploads of a name that count.
-const selectSame = `select u.id, u.sha256, u.token from jobs j join uploads u on u.id = j.upload where j.lane = $1 and j.name = $2
+const selectSame = `select u.id, u.sha256, u.token from jobs j join uploads u on u.id = j.upload where j.lane = $1 and j.name = $2 and j.parked = 0
+	union all select u.id, u.sha256, u.token from jobs j join uploads u on u.id = j.upload where j.lane = $1 and j.name = $2 and j.parked = 1
 	union all select id, sha256, token from uploads where name = $3 and destination = $4 and state = 'delivered'`
 
 // errTheirs: there is such an upload, of another sender, of which this one may not

@@ -138,7 +138,7 @@ func TestRerunIsToldFirst(t *testing.T) {
 func TestRerunPlan(t *testing.T) {
 	g := openCore(t, t.TempDir(), newRemote())
 	plan := planOf(t, g, selectSame, "default", "f", "f", "v3://h")
-	for _, index := range []string{"jobs_by_name (lane=? AND name=?)", "uploads_delivered_by_name (name=? AND destination=?)"} {
+	for _, index := range []string{"jobs_first_of_name (lane=? AND name=?)", "jobs_parked (lane=? AND name=?)", "uploads_delivered_by_name (name=? AND destination=?)"} {
 		if !strings.Contains(plan, index) {
 			t.Errorf("plan %s, want %s in it", plan, index)
 		}

@@ -160,7 +160,7 @@ func (g *Gateway) insert(ctx context.Context, tx *sql.Tx, in *incoming, once boo
 	// One statement that looks and inserts would have SQLite copy each page before it
 	// writes to it. There is one writer, so that what is seen here stays so.
 	var queued, delivered bool
-	if err := tx.QueryRowContext(ctx, `select exists (select 1 from jobs where lane = $1 and name = $2),
+	if err := tx.QueryRowContext(ctx, `select exists (select 1 from jobs where lane = $1 and name = $2 and parked = 0),
 		exists (select 1 from uploads where name = $3 and destination = $4 and state = 'delivered')`, l.Name, name, name, l.To.String()).
 		Scan(&queued, &delivered); err != nil {
 		return false, fmt.Errorf("look for the same name: %w", err)
@@ -172,35 +172,45 @@ func (g *Gateway) insert(ctx context.Context, tx *sql.Tx, in *incoming, once boo
 	if err != nil {
 		return false, err
 	}
-	if _, err := tx.ExecContext(ctx, `insert into uploads (id, lane, name, size, sha256, cksum, state, body, labels, token, mode, modified, created_at, updated_at, changed)
-		values ($1, $2, $3, $4, $5, $6, 'queued', $7, $8, $9, $10, $11, $12, $13, `+nextChange+`)`,
-		in.id, l.Name, name, in.sum.Size, in.sum.SHA256[:], in.sum.Cksum, body, labels, in.from.sender, mode, modified,
+	var row sql.Null[int64]
+	if !in.spooled {
+		if row.V, err = keepBody(ctx, tx, in.id, in.small); err != nil {
+			return false, err
+		}
+		row.Valid = true
+	}
+	if _, err := tx.ExecContext(ctx, `insert into uploads (id, lane, name, size, sha256, cksum, state, body, body_row, labels, token, mode, modified, created_at, updated_at, changed)
+		values ($1, $2, $3, $4, $5, $6, 'queued', $7, $8, $9, $10, $11, $12, $13, $14, `+nextChange+`)`,
+		in.id, l.Name, name, in.sum.Size, in.sum.SHA256[:], in.sum.Cksum, body, row, labels, in.from.sender, mode, modified,
 		in.created.UnixMicro(), now.UnixMicro()); err != nil {
 		return false, fmt.Errorf("record upload: %w", err)
 	}
-	if !in.spooled {
-		content := in.small
-		if content == nil {
-			content = []byte{} // nil would be NULL
-		}
-		if _, err := tx.ExecContext(ctx, "insert into bodies (upload, content) values ($1, $2)", in.id, content); err != nil {
-			return false, fmt.Errorf("keep body: %w", err)
-		}
-	}
 	return true, enqueue(ctx, tx, in.id, l.Name, name, queued, now)
+}
+
+// keepBody keeps the bytes of a small upload and returns where they are.
+func keepBody(ctx context.Context, tx *sql.Tx, id ulid.ULID, content []byte) (row int64, err error) {
+	if content == nil {
+		content = []byte{} // nil would be NULL
+	}
+	res, err := tx.ExecContext(ctx, "insert into contents (upload, content) values ($1, $2)", id, content)
+	if err != nil {
+		return 0, fmt.Errorf("keep body: %w", err)
+	}
+	return res.LastInsertId()
 }
 
 // body returns the bytes of a small upload.
 func (g *Gateway) body(ctx context.Context, id ulid.ULID) ([]byte, error) {
 	var content []byte
-	err := g.db.Read().QueryRowContext(ctx, "select content from bodies where upload = $1", id).Scan(&content)
+	err := g.db.Read().QueryRowContext(ctx, "select c.content from uploads u join contents c on c.row = u.body_row and c.upload = u.id where u.id = $1", id).Scan(&content)
 	return content, err
 }
 
 // dropBody gives back the room of an upload's bytes in the database. A file is
 // removed after the commit: see dropFile.
 func dropBody(ctx context.Context, tx *sql.Tx, id ulid.ULID) error {
-	if _, err := tx.ExecContext(ctx, "delete from bodies where upload = $1", id); err != nil {
+	if _, err := tx.ExecContext(ctx, "delete from contents where row = (select body_row from uploads where id = $1) and upload = $2", id, id); err != nil {
 		return fmt.Errorf("drop body: %w", err)
 	}
 	return nil

@@ -81,6 +81,7 @@ func (f *filled) fill(ctx context.Context, n int, queued bool) (err error) {
 	if queued {
 		maps.Copy(override, map[string]string{
 			"state": "'queued'", "body": "'row'", "attempts": "0", "destination": "null", "delivered_at": "null", "receipt": "null",
+			"body_row": "(select coalesce(max(row), 0) from contents) + 1 + c.i",
 		})
 	} else {
 		override["sha256"], override["delivered_at"] = "randomblob(32)", "c.ms * 1000"
@@ -93,7 +94,7 @@ func (f *filled) fill(ctx context.Context, n int, queued bool) (err error) {
 		`insert into labels (key, value, upload) select 'build', cast(i / 1000 as text), id from copies order by 1, 2, 3`)
 	if queued {
 		statements = append(statements,
-			fmt.Sprintf(`insert into bodies (upload, content) select id, cast('%s' as blob) from copies order by id`, filledBody),
+			fmt.Sprintf(`insert into contents (row, upload, content) select u.body_row, u.id, cast('%s' as blob) from copies c join uploads u on u.id = c.id order by 1`, filledBody),
 			`insert into jobs (upload, name, parked, due_at, fence) select id, name, 0, ms * 1000, 0 from copies order by id`)
 	} else {
 		noted, err := copyStatement(ctx, tx, "stored", map[string]string{"name": "c.name", "sha256": "x.sha256"})
