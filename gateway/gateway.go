@@ -65,15 +65,16 @@ const (
 
 // Gateway is one gateway on one data folder.
 type Gateway struct {
-	cfg    Config
-	log    *slog.Logger
-	dir    *datadir.Dir
-	db     *sqldb.DB
-	spool  *blob.Disk
-	lanes  lanes
-	clock  clock
-	room   *room
-	jitter func() float64
+	cfg     Config
+	log     *slog.Logger
+	dir     *datadir.Dir
+	db      *sqldb.DB
+	intakes *sqldb.Batch[*incoming]
+	spool   *blob.Disk
+	lanes   lanes
+	clock   clock
+	room    *room
+	jitter  func() float64
 
 	live     *live
 	shared   shared
@@ -163,6 +164,7 @@ func (g *Gateway) openParts(ctx context.Context, p parts) (err error) {
 	if g.db, err = openStore(ctx, g.cfg.Data); err != nil {
 		return err
 	}
+	g.intakes = sqldb.NewBatch(g.db, g.keepAll)
 	if err := g.openLanes(ctx, p.sender); err != nil {
 		return err
 	}

@@ -18,18 +18,11 @@ const lease = 30 * time.Second
 // errLeaseLost: the job is another worker's, or nobody's, by now.
 var errLeaseLost = errors.New("the lease of the delivery was lost")
 
-// enqueue makes a job of a new upload, due at once, or parked behind another one of its
-// name and destination.
-func enqueue(ctx context.Context, tx *sql.Tx, id ulid.ULID, lane, name string, parked bool, now time.Time) error {
-	_, err := tx.ExecContext(ctx, "insert into jobs (upload, lane, name, parked, due_at, fence) values ($1, $2, $3, $4, $5, 0)",
-		id, lane, name, parked, now.UnixMicro())
-	if err != nil {
-		return fmt.Errorf("record job: %w", err)
-	}
-	return nil
-}
+// insertJobs makes jobs of new uploads, due at once, or parked behind others of their names and
+// destinations.
+var insertJobs = newPerRow("insert into jobs (upload, lane, name, parked, due_at, fence) values ", "(?, ?, ?, ?, ?, 0)", "")
 
-// enqueueAgain is enqueue for an upload that had a job.
+// enqueueAgain makes a job of an upload that had one before.
 func enqueueAgain(ctx context.Context, tx *sql.Tx, id ulid.ULID, now time.Time) error {
 	_, err := tx.ExecContext(ctx, `insert into jobs (upload, lane, name, parked, due_at, fence)
 		select u.id, u.lane, u.name, exists (select 1 from jobs j where j.lane = u.lane and j.name = u.name and j.parked = 0), $1, u.attempts from uploads u where u.id = $2`,

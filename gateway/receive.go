@@ -53,6 +53,8 @@ type incoming struct {
 	small   []byte
 	spooled bool // it is a file of the spool
 	again   bool // there is an upload of it already
+	kept    Upload
+	refused error // instead of kept
 }
 
 func (in *incoming) named() proto.FileName {
@@ -320,23 +322,15 @@ func (r *reception) commit() ([]Upload, error) {
 		r.undo()
 		return nil, err
 	}
-	err := r.g.db.UpdateIfRoom(r.ctx, func(ctx context.Context, tx *sql.Tx) error {
-		if key != nil {
-			if err := r.replay(ctx, tx, key); err != nil {
-				return err
-			}
+	var err error
+	if key == nil && len(r.files) == 1 {
+		in := r.files[0]
+		if err = r.g.intakes.UpdateIfRoom(r.ctx, in); err == nil {
+			uploads[0], err = in.kept, in.refused
 		}
-		for i, in := range r.files {
-			var err error
-			if uploads[i], err = r.keep(ctx, tx, in); err != nil {
-				return err
-			}
-		}
-		if key != nil {
-			return r.remember(ctx, tx, key, uploads)
-		}
-		return nil
-	})
+	} else {
+		err = r.g.db.UpdateIfRoom(r.ctx, func(ctx context.Context, tx *sql.Tx) error { return r.record(ctx, tx, key, uploads) })
+	}
 	if err != nil {
 		r.undo()
 		return nil, r.explain(fmt.Errorf("record uploads: %w", err))
@@ -350,6 +344,25 @@ func (r *reception) commit() ([]Upload, error) {
 	}
 	r.lane().wake(r.made)
 	return uploads, nil
+}
+
+// record keeps all files in one transaction, with the answer if the request has a key.
+func (r *reception) record(ctx context.Context, tx *sql.Tx, key *keyed, uploads []Upload) error {
+	if key != nil {
+		if err := r.replay(ctx, tx, key); err != nil {
+			return err
+		}
+	}
+	for i, in := range r.files {
+		var err error
+		if uploads[i], err = r.keep(ctx, tx, in); err != nil {
+			return err
+		}
+	}
+	if key != nil {
+		return r.remember(ctx, tx, key, uploads)
+	}
+	return nil
 }
 
 // promiseHeld promises room for what is in memory, as far as nobody had declared that it

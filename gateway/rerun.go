@@ -119,21 +119,61 @@ func (g *Gateway) known(ctx context.Context, to outlet, name proto.FileName, sum
 func (r *reception) keep(ctx context.Context, tx *sql.Tx, in *incoming) (Upload, error) {
 	now := r.g.now()
 	in.again = false // the transaction may have broken off before
-	made, err := r.g.insert(ctx, tx, in, r.once, now)
+	found, err := lookFor(ctx, tx, []*incoming{in})
 	if err != nil {
 		return Upload{}, err
 	}
-	if made {
-		return in.queued(now), nil
+	if there := found[0]; r.once && there != (taken{}) {
+		u, ok, err := r.g.earlier(ctx, tx, r.lane(), r.from, in.named().String(), in.sum.SHA256)
+		if err == nil && !ok {
+			err = errors.New("internal error: what prevents the upload is not there")
+		}
+		if !errors.Is(err, errTheirs) {
+			in.again = err == nil
+			return u, err
+		}
 	}
-	u, ok, err := r.g.earlier(ctx, tx, r.lane(), r.from, in.named().String(), in.sum.SHA256)
-	switch {
-	case errors.Is(err, errTheirs):
-		_, err = r.g.insert(ctx, tx, in, false, now)
-		return in.queued(now), err
-	case err == nil && !ok:
-		err = errors.New("internal error: what prevents the upload is not there")
+	return in.queued(now), r.g.insert(ctx, tx, []*incoming{in}, found[0].queued, now)
+}
+
+// keepAll is keep for files of different requests, by few statements. A file that is refused
+// says so itself; an error is that of all.
+func (g *Gateway) keepAll(ctx context.Context, tx *sql.Tx, files []*incoming) error {
+	found, err := lookFor(ctx, tx, files)
+	if err != nil {
+		return err
 	}
-	in.again = err == nil
-	return u, err
+	type way struct {
+		lane *lane
+		name proto.FileName
+	}
+	names := map[way]bool{}
+	now := g.now()
+	var fresh, others []*incoming
+	for i, in := range files {
+		to := way{in.from.lane(), in.named()}
+		if found[i] != (taken{}) || names[to] {
+			others = append(others, in)
+			continue
+		}
+		names[to] = true
+		fresh = append(fresh, in)
+		in.again, in.refused, in.kept = false, nil, in.queued(now)
+	}
+	if err := g.insert(ctx, tx, fresh, false, now); err != nil {
+		return err
+	}
+	for _, in := range others {
+		in.kept, in.refused = in.from.keep(ctx, tx, in)
+		if in.refused != nil && !isRefusal(in.refused) {
+			return in.refused
+		}
+	}
+	return nil
+}
+
+// isRefusal reports whether an error is one of whoever asked, and so of nobody else's.
+func isRefusal(err error) bool {
+	_, ok := errors.AsType[*refusalError](err)
+	return ok
 }

@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"bufio"
+	"context"
+	"database/sql"
 	"fmt"
 	"net/http"
 	"os"
@@ -9,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // TestRerun sends the same again, and something else under its name, in each
@@ -142,5 +145,84 @@ func TestRerunPlan(t *testing.T) {
 		if !strings.Contains(plan, index) {
 			t.Errorf("plan %s, want %s in it", plan, index)
 		}
+	}
+}
+
+// TestIntakesTogether has requests wait for the writer at the same time, so that it records
+// them together: each is answered as if it had come alone.
+func TestIntakesTogether(t *testing.T) {
+	c := openCore(t, t.TempDir(), newRemote())
+	s := newTestAPI(t, c.httpAPI())
+	delivered := s.ask(t, "PUT", "/uploads/there", strings.NewReader("there")).upload(t, http.StatusAccepted)
+	begin := make(chan struct{})
+	var all sync.WaitGroup
+	all.Go(func() {
+		if err := c.db.Update(t.Context(), func(context.Context, *sql.Tx) error { <-begin; return nil }); err != nil {
+			t.Error(err)
+		}
+	})
+	const n = 40
+	large := strings.Repeat("x", 2*smallBody)
+	var same, either [n]answer
+	var fresh, again, spooled, refused [n]answer
+	for i := range n {
+		put := func(to *answer, address, body string) {
+			all.Go(func() { *to = s.ask(t, "PUT", "/uploads/"+address, strings.NewReader(body)) })
+		}
+		put(&fresh[i], fmt.Sprintf("fresh-%d?label=n=%d", i, i), fmt.Sprint(i))
+		put(&spooled[i], fmt.Sprintf("spooled-%d", i), large)
+		put(&same[i], "same", "same")
+		put(&either[i], "either", fmt.Sprint(i%2))
+		put(&again[i], "there", "there")
+		put(&refused[i], "there", "else")
+	}
+	time.Sleep(50 * time.Millisecond) // for them to wait; those that come later are right as well
+	close(begin)
+	all.Wait()
+	made := map[string]int{}
+	for i := range n {
+		u := fresh[i].upload(t, http.StatusAccepted)
+		if u.Name != fmt.Sprintf("fresh-%d", i) || u.Labels["n"] != fmt.Sprint(i) || *u.SHA256 != sum(fmt.Append(nil, i)) {
+			t.Errorf("fresh %d is %+v", i, u)
+		}
+		if got := s.ask(t, "GET", u.address(), nil).upload(t, http.StatusOK); *got.SHA256 != *u.SHA256 || got.Labels["n"] != u.Labels["n"] {
+			t.Errorf("fresh %d is kept as %+v", i, got)
+		}
+		if b, err := c.body(t.Context(), u.ID); err != nil || string(b) != fmt.Sprint(i) {
+			t.Errorf("the body of fresh %d is %q, %v", i, b, err)
+		}
+		if u := spooled[i].upload(t, http.StatusAccepted); *u.SHA256 != sum([]byte(large)) {
+			t.Errorf("spooled %d is %+v", i, u)
+		}
+		if u := again[i].upload(t, http.StatusOK); u.ID != delivered.ID {
+			t.Errorf("again %d is %+v", i, u)
+		}
+		refused[i].problem(t, kindConflict)
+		for name, a := range map[string]answer{"same": same[i], "either": either[i]} {
+			switch a.StatusCode {
+			case http.StatusAccepted:
+				made[name]++
+			case http.StatusOK:
+			default:
+				if p := a.problem(t, kindConflict); name == "same" {
+					t.Errorf("the same at once: %+v", p)
+				}
+				made[name+" refused"]++
+			}
+		}
+	}
+	if made["same"] != 1 || made["either"] != 1 || made["either refused"] != n/2 {
+		t.Errorf("of the same names there were %v", made)
+	}
+	changes := map[int64]bool{}
+	for _, u := range s.ask(t, "GET", "/uploads?limit=500", nil).uploads(t, http.StatusOK) {
+		loaded, err := c.load(t.Context(), c.db.Read(), u.ID)
+		if err != nil || changes[loaded.Change] {
+			t.Errorf("%s has change %d as another one has, or %v", u.Name, loaded.Change, err)
+		}
+		changes[loaded.Change] = true
+	}
+	if want := 2*n + 3; len(changes) != want {
+		t.Errorf("%d uploads, want %d", len(changes), want)
 	}
 }

@@ -147,57 +147,93 @@ func (g *Gateway) get(ctx context.Context, id ulid.ULID) (Upload, error) {
 	return u, nil
 }
 
-// insert records an upload and its job, with the body if it is a small one. made
-// is false if once is set and an upload that is there already prevents that: see
-// receiveOnce.
-func (g *Gateway) insert(ctx context.Context, tx *sql.Tx, in *incoming, once bool, now time.Time) (made bool, err error) {
-	body := bodyRow
-	if in.spooled {
-		body = bodyFile
+// taken is what there is of a name at a destination.
+type taken struct{ queued, delivered bool }
+
+var selectTaken = newPerRow("with given (i, lane, name, url) as (values ", "(?, ?, ?, ?)", `)
+	select i, queued, delivered from (select i,
+		exists (select 1 from jobs where lane = given.lane and name = given.name and parked = 0) as queued,
+		exists (select 1 from uploads where name = given.name and destination = given.url and state = 'delivered') as delivered
+		from given) as found where queued or delivered`)
+
+// lookFor returns for each file what there is of its name. There is one writer, so that it stays
+// so. One statement that looks and inserts would have SQLite copy each page before it writes
+// to it.
+func lookFor(ctx context.Context, tx *sql.Tx, files []*incoming) ([]taken, error) {
+	args := make([]any, 0, len(files)*selectTaken.columns)
+	for i, in := range files {
+		l := in.from.lane()
+		args = append(args, i, l.Name, in.named().String(), l.To.String())
 	}
-	mode, modified := in.from.described().row()
-	name, l := in.named().String(), in.from.lane()
-	// One statement that looks and inserts would have SQLite copy each page before it
-	// writes to it. There is one writer, so that what is seen here stays so.
-	var queued, delivered bool
-	if err := tx.QueryRowContext(ctx, `select exists (select 1 from jobs where lane = $1 and name = $2 and parked = 0),
-		exists (select 1 from uploads where name = $3 and destination = $4 and state = 'delivered')`, l.Name, name, name, l.To.String()).
-		Scan(&queued, &delivered); err != nil {
-		return false, fmt.Errorf("look for the same name: %w", err)
-	}
-	if once && (queued || delivered) {
-		return false, nil
-	}
-	labels, err := keepLabels(ctx, tx, in.id, in.from.labelled())
-	if err != nil {
-		return false, err
-	}
-	var row sql.Null[int64]
-	if !in.spooled {
-		if row.V, err = keepBody(ctx, tx, in.id, in.small); err != nil {
-			return false, err
+	found := make([]taken, len(files))
+	for statement, args := range selectTaken.statements(args) {
+		err := eachRow(ctx, tx, statement, args, func(rows *sql.Rows) error {
+			var i int
+			var t taken
+			if err := rows.Scan(&i, &t.queued, &t.delivered); err != nil {
+				return err
+			}
+			found[i] = t
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("look for the same name: %w", err)
 		}
-		row.Valid = true
 	}
-	if _, err := tx.ExecContext(ctx, `insert into uploads (id, lane, name, size, sha256, cksum, state, body, body_row, labels, token, mode, modified, created_at, updated_at, changed)
-		values ($1, $2, $3, $4, $5, $6, 'queued', $7, $8, $9, $10, $11, $12, $13, $14, `+nextChange+`)`,
-		in.id, l.Name, name, in.sum.Size, in.sum.SHA256[:], in.sum.Cksum, body, row, labels, in.from.sender, mode, modified,
-		in.created.UnixMicro(), now.UnixMicro()); err != nil {
-		return false, fmt.Errorf("record upload: %w", err)
-	}
-	return true, enqueue(ctx, tx, in.id, l.Name, name, queued, now)
+	return found, nil
 }
 
-// keepBody keeps the bytes of a small upload and returns where they are.
-func keepBody(ctx context.Context, tx *sql.Tx, id ulid.ULID, content []byte) (row int64, err error) {
-	if content == nil {
-		content = []byte{} // nil would be NULL
+var (
+	insertUploads = newPerRow(`insert into uploads (id, lane, name, size, sha256, cksum, state, body, body_row, labels, token, mode, modified,
+		created_at, updated_at, changed) values `, "(?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?)", "")
+	insertContents = newPerRow("insert into contents (row, upload, content) values ", "(?, ?, ?)", "")
+)
+
+// insert records uploads and their jobs, with the bodies that are small. parked says that their
+// jobs wait behind others of their names.
+func (g *Gateway) insert(ctx context.Context, tx *sql.Tx, files []*incoming, parked bool, now time.Time) error {
+	if len(files) == 0 {
+		return nil
 	}
-	res, err := tx.ExecContext(ctx, "insert into contents (upload, content) values ($1, $2)", id, content)
-	if err != nil {
-		return 0, fmt.Errorf("keep body: %w", err)
+	var changed, row int64
+	if err := tx.QueryRowContext(ctx, "select "+nextChange+", (select coalesce(max(row), 0) + 1 from contents)").Scan(&changed, &row); err != nil {
+		return fmt.Errorf("record upload: %w", err)
 	}
-	return res.LastInsertId()
+	uploads := make([]any, 0, len(files)*insertUploads.columns)
+	contents := make([]any, 0, len(files)*insertContents.columns)
+	jobs := make([]any, 0, len(files)*insertJobs.columns)
+	for _, in := range files {
+		name, l := in.named().String(), in.from.lane()
+		mode, modified := in.from.described().row()
+		labels, err := keepLabels(ctx, tx, in.id, in.from.labelled())
+		if err != nil {
+			return err
+		}
+		body, bodyAt := bodyFile, sql.Null[int64]{}
+		if !in.spooled {
+			content := in.small
+			if content == nil {
+				content = []byte{} // nil would be NULL
+			}
+			contents = append(contents, row, in.id, content)
+			body, bodyAt = bodyRow, sql.Null[int64]{V: row, Valid: true}
+			row++
+		}
+		uploads = append(uploads, in.id, l.Name, name, in.sum.Size, in.sum.SHA256[:], in.sum.Cksum, body, bodyAt, labels, in.from.sender,
+			mode, modified, in.created.UnixMicro(), now.UnixMicro(), changed)
+		changed++
+		jobs = append(jobs, in.id, l.Name, name, parked, now.UnixMicro())
+	}
+	if err := insertUploads.exec(ctx, tx, uploads); err != nil {
+		return fmt.Errorf("record upload: %w", err)
+	}
+	if err := insertContents.exec(ctx, tx, contents); err != nil {
+		return fmt.Errorf("keep body: %w", err)
+	}
+	if err := insertJobs.exec(ctx, tx, jobs); err != nil {
+		return fmt.Errorf("record job: %w", err)
+	}
+	return nil
 }
 
 // body returns the bytes of a small upload.

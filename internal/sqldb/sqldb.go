@@ -66,9 +66,13 @@ func OpenReserved(ctx context.Context, path string, migrations fs.FS, reserved i
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open database: %w", err), write.Close())
 	}
-	// The write-ahead log grows with the largest burst; give the room back.
-	if _, err := writer.ExecContext(ctx, fmt.Sprintf("pragma journal_size_limit = %d", walKeep)); err != nil {
-		return nil, errors.Join(fmt.Errorf("limit the write-ahead log: %w", err), writer.Close(), write.Close())
+	for _, pragma := range []string{
+		fmt.Sprintf("pragma journal_size_limit = %d", walKeep), // the write-ahead log grows with the largest burst; give the room back
+		"pragma temp_store = memory",                           // of pages for a savepoint, or for a statement of many rows, no file is made
+	} {
+		if _, err := writer.ExecContext(ctx, pragma); err != nil {
+			return nil, errors.Join(fmt.Errorf("open database: %w", err), writer.Close(), write.Close())
+		}
 	}
 	read, err := connect(path, "deferred", true, readers)
 	if err != nil {
@@ -86,7 +90,7 @@ func connect(path, txlock string, readOnly bool, conns int) (*sql.DB, error) {
 		"_foreign_keys": {"on"},
 		"_busy_timeout": {"10000"},
 		// Without it a third of a small transaction's time goes into reading its SQL.
-		"_stmt_cache_size": {"64"},
+		"_stmt_cache_size": {"128"},
 		// go-sqlite3 leaves WAL at NORMAL, where a commit may be lost with the power.
 		"_synchronous": {"FULL"},
 	}

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"runtime"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -17,9 +19,11 @@ const maxGroup = 256
 
 // update is one call of Update on its way through the writer.
 type update struct {
-	ctx  context.Context
-	fn   func(ctx context.Context, tx *sql.Tx) error
-	done chan error // of one element
+	ctx   context.Context
+	fn    func(ctx context.Context, tx *sql.Tx) error
+	batch *batch // instead of fn, with an item
+	item  any
+	done  chan error // of one element
 	// ifRoom says that the reserve is not for it.
 	ifRoom bool
 	// state settles who speaks first: the caller who gives up or the writer who
@@ -53,6 +57,38 @@ func (db *DB) Update(ctx context.Context, fn func(ctx context.Context, tx *sql.T
 // to others what [OpenReserved] keeps. See [IsFull].
 func (db *DB) UpdateIfRoom(ctx context.Context, fn func(ctx context.Context, tx *sql.Tx) error) error {
 	return db.update(&update{ctx: ctx, fn: fn, done: make(chan error, 1), ifRoom: true})
+}
+
+// batch is a [Batch] of whatever type.
+type batch struct {
+	fn func(ctx context.Context, tx *sql.Tx, members []*update) error
+}
+
+// A Batch is for what many callers write alike: the items of those that wait at the same
+// time are written by one call of its function, which can do that by fewer statements
+// than one for each.
+type Batch[T any] struct {
+	db *DB
+	batch
+}
+
+// NewBatch returns a batch of which fn writes the items. It is to heed what [DB.Update]
+// says of its fn. When it returns an error, nothing is kept that it did; unless there was one item
+// alone, it is called for each of them by itself then, so that each has an error of its own. What can
+// be refused without writing anything is better noted in the item, for its caller to see.
+func NewBatch[T any](db *DB, fn func(ctx context.Context, tx *sql.Tx, items []T) error) *Batch[T] {
+	return &Batch[T]{db, batch{func(ctx context.Context, tx *sql.Tx, members []*update) error {
+		items := make([]T, len(members))
+		for i, u := range members {
+			items[i], _ = u.item.(T) // as Update has put it in
+		}
+		return fn(ctx, tx, items)
+	}}}
+}
+
+// UpdateIfRoom is [DB.UpdateIfRoom] of what the batch's function does for an item.
+func (b *Batch[T]) UpdateIfRoom(ctx context.Context, item T) error {
+	return b.db.update(&update{ctx: ctx, batch: &b.batch, item: item, done: make(chan error, 1), ifRoom: true})
 }
 
 func (db *DB) update(u *update) error {
@@ -97,9 +133,10 @@ func (db *DB) commitLoop() {
 	}
 }
 
-// group collects what waits already, and waits for nobody: a commit that takes
-// longer makes the next group larger.
+// group collects what waits already, and what others that can run at once bring along, and
+// waits for nobody: a commit that takes longer makes the next group larger.
 func (db *DB) group(first *update) []*update {
+	runtime.Gosched()
 	group := []*update{first}
 	for len(group) < maxGroup {
 		select {
@@ -145,25 +182,31 @@ func (db *DB) transact(group []*update, apart bool) (again []*update) {
 		return db.failed(group, fmt.Errorf("begin: %w", err))
 	}
 	var kept []*update
-	for i, u := range group {
-		if !u.begin() {
+	for rest := group; len(rest) > 0; {
+		var members []*update
+		members, rest = next(rest, apart)
+		if len(members) == 0 {
 			continue
 		}
-		err := db.run(tx, u, apart)
+		err := db.run(tx, members, apart)
 		if err == nil {
-			kept = append(kept, u)
+			kept = append(kept, members...)
 			continue
 		}
 		if apart && !errors.Is(err, errBroken) {
-			again = append(again, db.failed([]*update{u}, err)...)
+			again = append(again, db.failed(members, err)...)
 			continue
 		}
-		_ = tx.Rollback() // what u did cannot be told from what the others did
-		rest := group[i+1:]
-		if IsFull(err) { // for them as well
-			return append(append(again, db.failed(append(kept, u), err)...), rest...)
+		_ = tx.Rollback() // what they did cannot be told from what the others did
+		switch {
+		case IsFull(err): // for the others as well
+			again = append(again, db.failed(append(kept, members...), err)...)
+		case len(members) > 1: // each may have an error of its own
+			again = append(append(kept, again...), members...)
+		default:
+			again = append(append(kept, again...), db.failed(members, err)...)
 		}
-		return append(append(append(kept, again...), db.failed([]*update{u}, err)...), rest...)
+		return append(again, rest...)
 	}
 	if err := tx.Commit(); err != nil {
 		_ = tx.Rollback()
@@ -171,6 +214,25 @@ func (db *DB) transact(group []*update, apart bool) (again []*update) {
 	}
 	answer(kept, nil)
 	return again
+}
+
+// next takes those from a group that are run at once, and returns what is left: one update, or
+// all items of a batch, unless each is to be apart. Members that wait at the same time are in no
+// order. There are none if their callers gave up.
+func next(group []*update, apart bool) (members, rest []*update) {
+	together := group[0].batch
+	if together == nil || apart {
+		members, rest = []*update{group[0]}, group[1:]
+	} else {
+		for _, u := range group {
+			if u.batch == together {
+				members = append(members, u)
+			} else {
+				rest = append(rest, u)
+			}
+		}
+	}
+	return slices.DeleteFunc(members, func(u *update) bool { return !u.begin() }), rest
 }
 
 // failed answers those of whom nothing was kept, and returns those for whom there
@@ -210,11 +272,14 @@ func (u *update) begin() bool {
 	return u.state.CompareAndSwap(waiting, begun) || u.state.Load() == begun
 }
 
-// run runs one member, in a savepoint if apart is set.
-func (db *DB) run(tx *sql.Tx, u *update, apart bool) error {
-	ctx := context.WithoutCancel(u.ctx)
+// run runs one member, in a savepoint if apart is set, or several of one batch.
+func (db *DB) run(tx *sql.Tx, members []*update, apart bool) error {
+	ctx := context.Background() // a batch belongs to all of its callers
+	if members[0].batch == nil {
+		ctx = context.WithoutCancel(members[0].ctx)
+	}
 	if !apart {
-		if err := u.call(ctx, tx); err != nil {
+		if err := call(ctx, tx, members); err != nil {
 			return err
 		}
 		return db.stillOpen() // should fn not have told of an error that ended it
@@ -222,7 +287,7 @@ func (db *DB) run(tx *sql.Tx, u *update, apart bool) error {
 	if _, err := tx.ExecContext(ctx, "savepoint member"); err != nil {
 		return fmt.Errorf("%w: %w", errBroken, err)
 	}
-	err := u.call(ctx, tx)
+	err := call(ctx, tx, members)
 	if err == nil {
 		if _, err := tx.ExecContext(ctx, "release member"); err != nil {
 			return fmt.Errorf("%w: %w", errBroken, err)
@@ -250,11 +315,14 @@ func (db *DB) stillOpen() error {
 	return nil
 }
 
-func (u *update) call(ctx context.Context, tx *sql.Tx) (err error) {
+func call(ctx context.Context, tx *sql.Tx, members []*update) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("internal error: %v", p)
 		}
 	}()
-	return u.fn(ctx, tx)
+	if u := members[0]; u.batch == nil {
+		return u.fn(ctx, tx)
+	}
+	return members[0].batch.fn(ctx, tx, members)
 }

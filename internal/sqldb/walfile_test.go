@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -83,9 +84,7 @@ func TestLargeUpdates(t *testing.T) {
 			t.Fatalf("round %d: %v", round, err)
 		}
 		if !failing {
-			for n, value := range changed {
-				want[n] = value
-			}
+			maps.Copy(want, changed)
 		}
 		comparePads(t, db, want)
 	}
