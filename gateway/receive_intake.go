@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// firstPiece is what a body gets in memory before it has sent anything.
+	// firstPiece is what a body gets in memory, at most, before it has sent anything.
 	firstPiece = 4 << 10
 	// copyPiece is read, hashed and written at a time.
 	copyPiece = 64 << 10
@@ -33,14 +33,9 @@ type intake struct {
 // begin reads a body into memory as far as it may be a small one. It takes
 // memory as the bytes come, not before. whole is true if that was all.
 func (c *intake) begin() (b []byte, whole bool, err error) {
-	b = make([]byte, 0, firstPiece)
 	for len(b) <= smallBody {
 		if len(b) == cap(b) {
-			more := 4 * cap(b)
-			if more >= smallBody {
-				more = smallBody + 1 // one more than fits tells that it does not
-			}
-			b = append(make([]byte, 0, more), b...)
+			b = append(make([]byte, 0, c.memory(len(b))), b...)
 		}
 		n, err := c.read(b[len(b):cap(b)])
 		b = b[:len(b)+n]
@@ -56,6 +51,16 @@ func (c *intake) begin() (b []byte, whole bool, err error) {
 		}
 	}
 	return b, false, nil
+}
+
+// memory is how much a body gets of which so much has come: no more than was declared,
+// unless more comes.
+func (c *intake) memory(came int) int {
+	more := max(firstPiece, 4*came)
+	if declared := int(c.in.declared); declared > came {
+		more = min(more, declared)
+	}
+	return min(more, smallBody+1) // one more than fits tells that it does not
 }
 
 // read is one Read of the body, with all that bounds it.
