@@ -28,7 +28,8 @@ const (
 )
 
 // benchIntake sends small files by many clients at once, to handlers that are all in
-// this process, and so all pay for the clients.
+// this process, and so all pay for the clients: once for those of net/http, which cost more
+// than a handler that does nothing, and once for as cheap ones as there can be.
 func benchIntake(ctx context.Context, dir, binary string, o options) (err error) {
 	native, err := startNative(ctx, binary, dir)
 	if err != nil {
@@ -43,80 +44,89 @@ func benchIntake(ctx context.Context, dir, binary string, o options) (err error)
 	if err != nil {
 		return err
 	}
-	var contestants []contestant
-	for _, c := range []struct {
-		name, short string
-		start       func(ctx context.Context) (*handler, error)
+	for _, kind := range []struct {
+		name, prefix string
+		connect      func(ctx context.Context, address string, body []byte) (client, error)
 	}{
-		{"ferry gateway, each durable, its destination paused", "ferry", func(ctx context.Context) (*handler, error) {
-			h, err := startGateway(ctx, filepath.Join(dir, "held"), native.to, token)
-			if err != nil {
-				return nil, err
-			}
-			if err := pause(ctx, h.address); err != nil {
-				return nil, errors.Join(err, h.stop())
-			}
-			return h, nil
-		}},
-		{"ferry gateway, each durable, while it delivers them to a server", "ferry with deliveries", func(ctx context.Context) (*handler, error) {
-			return startGateway(ctx, filepath.Join(dir, "delivering"), native.to, token)
-		}},
-		{"a handler that reads and drops", "dropping", func(context.Context) (*handler, error) {
-			return startHandler(http.HandlerFunc(drop))
-		}},
-		{"a handler that writes a file each: fsync, rename, fsync of the folder", "a file each", func(context.Context) (*handler, error) {
-			return startHandler(filing)
-		}},
+		{"clients of net/http", "http-", newHTTPClient},
+		{"clients that only write and read bytes", "bytes-", newPoster},
 	} {
-		contestants = append(contestants, contestant{name: c.name, short: c.short, deliver: func(ctx context.Context, name string) (took cost, err error) {
-			h, err := c.start(ctx)
-			if err != nil {
-				return cost{}, err
-			}
-			defer func() { err = errors.Join(err, h.stop()) }()
-			return postMany(ctx, h.address, name, o.files)
-		}})
+		var contestants []contestant
+		for _, c := range []struct {
+			name, short string
+			start       func(ctx context.Context) (*handler, error)
+		}{
+			{"ferry gateway, each durable, its destination paused", "ferry", func(ctx context.Context) (*handler, error) {
+				h, err := startGateway(ctx, filepath.Join(dir, "held"), native.to, token)
+				if err != nil {
+					return nil, err
+				}
+				if err := pause(ctx, h.address); err != nil {
+					return nil, errors.Join(err, h.stop())
+				}
+				return h, nil
+			}},
+			{"the same, while it delivers them", "ferry with deliveries", func(ctx context.Context) (*handler, error) {
+				return startGateway(ctx, filepath.Join(dir, "delivering"), native.to, token)
+			}},
+			{"a handler that reads and drops", "dropping", func(context.Context) (*handler, error) {
+				return startHandler(http.HandlerFunc(drop))
+			}},
+			{"a handler that writes a file each: fsync, rename, fsync of the folder", "a file each", func(context.Context) (*handler, error) {
+				return startHandler(filing)
+			}},
+		} {
+			contestants = append(contestants, contestant{name: c.name, short: c.short, deliver: func(ctx context.Context, name string) (took cost, err error) {
+				h, err := c.start(ctx)
+				if err != nil {
+					return cost{}, err
+				}
+				defer func() { err = errors.Join(err, h.stop()) }()
+				return postMany(ctx, func(ctx context.Context, body []byte) (client, error) {
+					return kind.connect(ctx, h.address, body)
+				}, kind.prefix+name, o.files)
+			}})
+		}
+		costs, err := turns(ctx, o.rounds, contestants)
+		if err != nil {
+			return err
+		}
+		report(fmt.Sprintf("%d POST of %d bytes by %d %s", o.files, intakeSize, intakeClients, kind.name), contestants, costs, float64(o.files), "requests")
 	}
-	costs, err := turns(ctx, o.rounds, contestants)
-	if err != nil {
-		return err
-	}
-	report(fmt.Sprintf("%d POST of %d bytes by %d clients", o.files, intakeSize, intakeClients), contestants, costs, float64(o.files), "requests")
 	return nil
 }
 
 // postMany sends files by many clients at once, each on a connection of its own,
 // with names not used before.
-func postMany(ctx context.Context, address, prefix string, files int) (cost, error) {
+func postMany(ctx context.Context, connect func(ctx context.Context, body []byte) (client, error), prefix string, files int) (cost, error) {
 	body := make([]byte, intakeSize)
 	if _, err := rand.Read(body); err != nil {
 		return cost{}, err
 	}
-	conns := make([]net.Conn, intakeClients)
-	for i := range conns {
-		conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	clients := make([]client, intakeClients)
+	for i := range clients {
+		c, err := connect(ctx, body)
 		if err != nil {
 			return cost{}, err
 		}
-		defer conn.Close() //nolint:errcheck // all was answered
-		conns[i] = conn
+		defer c.close()
+		clients[i] = c
 	}
 	var next atomic.Int64
-	failed := make(chan error, len(conns))
+	failed := make(chan error, len(clients))
 	begun, before := time.Now(), cpuOf(os.Getpid())
-	var clients sync.WaitGroup
-	for _, conn := range conns {
-		clients.Go(func() {
-			c := poster{conn: conn, answers: bufio.NewReader(conn), address: address, body: body}
+	var all sync.WaitGroup
+	for _, c := range clients {
+		all.Go(func() {
 			for i := next.Add(1); i <= int64(files); i = next.Add(1) {
-				if err := c.post(fmt.Sprintf("%s-%d", prefix, i)); err != nil {
+				if err := c.post(ctx, fmt.Sprintf("%s-%d", prefix, i)); err != nil {
 					failed <- err
 					return
 				}
 			}
 		})
 	}
-	clients.Wait()
+	all.Wait()
 	took := cost{wall: time.Since(begun), cpu: cpuOf(os.Getpid()) - before}
 	select {
 	case err := <-failed:
@@ -126,8 +136,47 @@ func postMany(ctx context.Context, address, prefix string, files int) (cost, err
 	}
 }
 
-// A poster is a client that costs less than one of net/http, which would take
-// much of what is measured.
+// A client sends a body again and again, by one goroutine.
+type client interface {
+	// post sends it as a file and reads the answer.
+	post(ctx context.Context, name string) error
+	close()
+}
+
+// An httpClient is one of net/http, with a connection of its own.
+type httpClient struct {
+	transport *http.Transport
+	address   string
+	body      []byte
+}
+
+func newHTTPClient(_ context.Context, address string, body []byte) (client, error) {
+	return &httpClient{new(http.Transport), address, body}, nil
+}
+
+func (c *httpClient) post(ctx context.Context, name string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+c.address+"/uploads?name="+name, bytes.NewReader(c.body))
+	if err != nil {
+		return err
+	}
+	res, err := c.transport.RoundTrip(req)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, res.Body)
+	if err = errors.Join(err, res.Body.Close()); err != nil {
+		return err
+	}
+	if res.StatusCode/100 != 2 {
+		return fmt.Errorf("POST %s: %s", name, res.Status)
+	}
+	return nil
+}
+
+func (c *httpClient) close() { c.transport.CloseIdleConnections() }
+
+// A poster is a client that costs less than one of net/http, which takes much of what is
+// measured.
 type poster struct {
 	conn    net.Conn
 	answers *bufio.Reader
@@ -136,8 +185,17 @@ type poster struct {
 	request bytes.Buffer
 }
 
-// post sends a file and reads the answer.
-func (p *poster) post(name string) error {
+func newPoster(ctx context.Context, address string, body []byte) (client, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	return &poster{conn: conn, answers: bufio.NewReader(conn), address: address, body: body}, nil
+}
+
+func (p *poster) close() { _ = p.conn.Close() }
+
+func (p *poster) post(_ context.Context, name string) error {
 	p.request.Reset()
 	fmt.Fprintf(&p.request, "POST /uploads?name=%s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n", name, p.address, len(p.body))
 	p.request.Write(p.body)
