@@ -116,8 +116,11 @@ func (g *Gateway) rest(ctx context.Context, l *lane, most time.Duration) {
 }
 
 // wake tells the lane's workers that up to n jobs have become due. A worker that is
-// busy looks for the next job anyway.
+// busy looks for the next job anyway, and while the lane is paused there is none.
 func (l *lane) wake(n int) {
+	if l.paused.Load() {
+		return
+	}
 	for range min(n, cap(l.bell)) {
 		select {
 		case l.bell <- struct{}{}:
