@@ -36,14 +36,6 @@ func benchIntake(ctx context.Context, dir, binary string, o options) (err error)
 		return err
 	}
 	defer func() { err = errors.Join(err, native.stop()) }()
-	token, err := native.token(ctx)
-	if err != nil {
-		return err
-	}
-	filing, err := newFiling(filepath.Join(dir, "filing"))
-	if err != nil {
-		return err
-	}
 	for _, kind := range []struct {
 		name, prefix string
 		connect      func(ctx context.Context, address string, body []byte) (client, error)
@@ -54,10 +46,10 @@ func benchIntake(ctx context.Context, dir, binary string, o options) (err error)
 		var contestants []contestant
 		for _, c := range []struct {
 			name, short string
-			start       func(ctx context.Context) (*handler, error)
+			start       func(ctx context.Context, dir string) (*handler, error) // the folder is fresh
 		}{
-			{"ferry gateway, each durable, its destination paused", "ferry", func(ctx context.Context) (*handler, error) {
-				h, err := startGateway(ctx, filepath.Join(dir, "held"), native.to, token)
+			{"ferry gateway, each durable, its destination paused", "ferry", func(ctx context.Context, dir string) (*handler, error) {
+				h, err := startGateway(ctx, dir, native)
 				if err != nil {
 					return nil, err
 				}
@@ -66,18 +58,23 @@ func benchIntake(ctx context.Context, dir, binary string, o options) (err error)
 				}
 				return h, nil
 			}},
-			{"the same, while it delivers them", "ferry with deliveries", func(ctx context.Context) (*handler, error) {
-				return startGateway(ctx, filepath.Join(dir, "delivering"), native.to, token)
+			{"the same, while it delivers them", "ferry with deliveries", func(ctx context.Context, dir string) (*handler, error) {
+				return startGateway(ctx, dir, native)
 			}},
-			{"a handler that reads and drops", "dropping", func(context.Context) (*handler, error) {
+			{"a handler that reads and drops", "dropping", func(context.Context, string) (*handler, error) {
 				return startHandler(http.HandlerFunc(drop))
 			}},
-			{"a handler that writes a file each: fsync, rename, fsync of the folder", "a file each", func(context.Context) (*handler, error) {
+			{"a handler that writes a file each: fsync, rename, fsync of the folder", "a file each", func(_ context.Context, dir string) (*handler, error) {
+				filing, err := newFiling(dir)
+				if err != nil {
+					return nil, err
+				}
 				return startHandler(filing)
 			}},
 		} {
 			contestants = append(contestants, contestant{name: c.name, short: c.short, deliver: func(ctx context.Context, name string) (took cost, err error) {
-				h, err := c.start(ctx)
+				folder := filepath.Join(dir, strings.ReplaceAll(kind.prefix+c.short+"-"+name, " ", "-"))
+				h, err := c.start(ctx, folder)
 				if err != nil {
 					return cost{}, err
 				}
@@ -253,13 +250,18 @@ func startHandler(h http.Handler) (*handler, error) {
 	}}, nil
 }
 
-// startGateway runs a gateway in this process.
-func startGateway(ctx context.Context, data, to, token string) (*handler, error) {
-	destination, err := proto.ParseDestination(to)
+// startGateway runs a gateway in this process. The destination knows it by the name of its
+// folder.
+func startGateway(ctx context.Context, data string, native *nativeServer) (*handler, error) {
+	token, err := native.token(ctx)
 	if err != nil {
 		return nil, err
 	}
-	name, err := proto.ParseClientName("intake")
+	destination, err := proto.ParseDestination(native.to)
+	if err != nil {
+		return nil, err
+	}
+	name, err := proto.ParseClientName(filepath.Base(data))
 	if err != nil {
 		return nil, err
 	}
