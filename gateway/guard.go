@@ -32,14 +32,22 @@ const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; 
 	"connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; " +
 	"require-trusted-types-for 'script'; trusted-types ferry"
 
+// dataPolicy lets what is not a page use nothing, should a browser show it nevertheless.
+const dataPolicy = "default-src 'none'; frame-ancestors 'none'"
+
 // secure sets the header fields that keep browsers from doing more with an
 // answer than they should.
 func secure(h http.Header) {
-	h.Set("Content-Security-Policy", contentPolicy)
+	h.Set("Content-Security-Policy", dataPolicy)
 	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+}
+
+// securePage is secure for what browsers show as a page, and for what belongs to one.
+func securePage(h http.Header, policy string) {
+	h.Set("Content-Security-Policy", policy)
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
-	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 }
 
 // refuse returns why a request is not answered at all, or nil. anyHost says that

@@ -100,15 +100,27 @@ func TestLargeHeader(t *testing.T) {
 }
 
 func TestSecurityHeaders(t *testing.T) {
-	s := newFakeAPI(t)
-	want := map[string]string{
-		"Content-Security-Policy":      contentPolicy,
-		"X-Content-Type-Options":       "nosniff",
-		"Referrer-Policy":              "no-referrer",
-		"Cross-Origin-Opener-Policy":   "same-origin",
-		"Cross-Origin-Resource-Policy": "same-origin",
-	}
-	for _, path := range []string{"/", "/uploads", "/x", "/openapi.yaml"} {
+	s := newRealAPI(t)
+	u := s.ask(t, "PUT", "/uploads/f", strings.NewReader("f")).upload(t, http.StatusAccepted)
+	for _, c := range []struct{ path, policy string }{
+		{u.address(), dataPolicy},
+		{u.address() + "?wait=0", dataPolicy},
+		{"/", contentPolicy},
+		{"/app.js", contentPolicy},
+		{"/problems", contentPolicy},
+		{"/docs", docsPolicy},
+		{"/openapi.yaml", contentPolicy},
+		{"/uploads", dataPolicy},
+		{"/x", dataPolicy},
+	} {
+		path, want := c.path, map[string]string{
+			"Content-Security-Policy":      c.policy,
+			"X-Content-Type-Options":       "nosniff",
+			"Cross-Origin-Resource-Policy": "same-origin",
+		}
+		if c.policy != dataPolicy {
+			want["Referrer-Policy"], want["Cross-Origin-Opener-Policy"] = "no-referrer", "same-origin"
+		}
 		a := s.ask(t, "GET", path, nil)
 		for field, value := range want {
 			if got := a.Header.Get(field); got != value {

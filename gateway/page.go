@@ -41,6 +41,7 @@ type static struct {
 	saveAs    string        // the name for who keeps it; "" if it is to be shown
 	zipped    func() []byte // by gzip; nil if it is not to be
 	forever   bool          // whether its address says which version it is
+	policy    string        // what a browser lets a page use; "" if it is none
 }
 
 // linked is where index.html names another file of the page.
@@ -84,7 +85,7 @@ func newStatic(name string, content []byte) static {
 	if !ok {
 		mediaType = "application/octet-stream"
 	}
-	f := static{content: content, mediaType: mediaType, etag: entityTag(content)}
+	f := static{content: content, mediaType: mediaType, etag: entityTag(content), policy: contentPolicy}
 	if mediaType != mediaTypes[".png"] {
 		f.zipped = sync.OnceValue(func() []byte { return gzipped(content) })
 	}
@@ -146,6 +147,9 @@ func entityTag(content []byte) string {
 // one, unless its address says so. There are no ranges: nothing here is large.
 func (f static) serve(x *exchange, r *http.Request) error {
 	h := x.Header()
+	if f.policy != "" {
+		securePage(h, f.policy)
+	}
 	h.Set("ETag", f.etag)
 	zip := f.zipped != nil && takesGzip(r.Header.Values("Accept-Encoding"))
 	if f.zipped != nil {
@@ -223,8 +227,9 @@ const docsPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img
 //	@Header		304	{string}	ETag	"Its version"
 //	@Router		/docs [get]
 func (a *httpAPI) getDocs(x *exchange, r *http.Request) error {
-	x.Header().Set("Content-Security-Policy", docsPolicy)
-	return a.static[docsPath].serve(x, r)
+	page := a.static[docsPath]
+	page.policy = docsPolicy
+	return page.serve(x, r)
 }
 
 // getDescription is the description of the API.
