@@ -258,7 +258,8 @@ func (d *door) origin(ctx context.Context, text string) (sender sql.Null[string]
 	if in := d.live.incoming(id); in != nil {
 		return in.from.sender, in.from.lane().Name, nil
 	}
-	err = d.db.Read().QueryRowContext(ctx, "select token, lane from uploads where id = $1", id).Scan(&sender, &lane)
+	// As in find, to watch ctx would take longer.
+	err = d.db.Read().QueryRowContext(context.WithoutCancel(ctx), "select token, lane from uploads where id = $1", id).Scan(&sender, &lane)
 	if errors.Is(err, sql.ErrNoRows) {
 		return sender, "", errNotFound
 	}

@@ -171,7 +171,8 @@ func parseKey(field string) (key string, ok bool) {
 // said without its body: k.again is the answer then. It is a refusal if the key
 // was another request's.
 func (g *Gateway) answered(ctx context.Context, k *keyed) (bool, error) {
-	_, found, err := g.findAnswer(ctx, g.db.Read(), k)
+	// As in find, to watch ctx would take longer than to look.
+	_, found, err := g.findAnswer(context.WithoutCancel(ctx), g.db.Read(), k)
 	return found, err
 }
 
