@@ -8,7 +8,10 @@ enum {
 	SQLITE_OK = 0,
 	SQLITE_ERROR = 1,
 	SQLITE_NOMEM = 7,
+	SQLITE_OPEN_MAIN_DB = 0x00000100,
 	SQLITE_OPEN_WAL = 0x00080000,
+	SQLITE_SHM_UNLOCK = 1,
+	WAL_WRITE_LOCK = 0, // https://www.sqlite.org/walformat.html, "WAL Locks"
 };
 
 typedef int64_t sqlite3_int64;
@@ -21,7 +24,7 @@ struct sqlite3_file {
 	const sqlite3_io_methods *pMethods;
 };
 
-// Version 1, which is all that a write-ahead log is used by.
+// A write-ahead log is used by version 1 alone.
 struct sqlite3_io_methods {
 	int iVersion;
 	int (*xClose)(sqlite3_file *);
@@ -36,6 +39,14 @@ struct sqlite3_io_methods {
 	int (*xFileControl)(sqlite3_file *, int op, void *arg);
 	int (*xSectorSize)(sqlite3_file *);
 	int (*xDeviceCharacteristics)(sqlite3_file *);
+	// Version 2.
+	int (*xShmMap)(sqlite3_file *, int page, int size, int extend, void volatile **out);
+	int (*xShmLock)(sqlite3_file *, int offset, int n, int flags);
+	void (*xShmBarrier)(sqlite3_file *);
+	int (*xShmUnmap)(sqlite3_file *, int delete);
+	// Version 3.
+	int (*xFetch)(sqlite3_file *, sqlite3_int64 offset, int amount, void **out);
+	int (*xUnfetch)(sqlite3_file *, sqlite3_int64 offset, void *);
 };
 
 // Version 3.
@@ -67,6 +78,7 @@ struct sqlite3_vfs {
 // Weak, as they are not there yet when cgo links this package alone.
 __attribute__((weak)) sqlite3_vfs *sqlite3_vfs_find(const char *name);
 __attribute__((weak)) int sqlite3_vfs_register(sqlite3_vfs *, int make_default);
+__attribute__((weak)) sqlite3_file *sqlite3_database_file_object(const char *wal);
 
 // ferry_register_vfs registers the VFS of walfile.c under a name that stays valid, and
 // returns SQLITE_OK or why not.
