@@ -36,7 +36,8 @@ type DB struct {
 
 	queue   chan *update
 	reserve *reserve
-	closed  chan struct{} // closed by Close; nobody queues any more
+	closed  chan struct{} // closed by Close; hardly anybody queues any more
+	ended   chan struct{} // closed by commitLoop; nobody is answered any more
 	loop    sync.WaitGroup
 	once    sync.Once
 }
@@ -78,7 +79,7 @@ func OpenReserved(ctx context.Context, path string, migrations fs.FS, reserved i
 	if err != nil {
 		return nil, errors.Join(err, writer.Close(), write.Close())
 	}
-	db := &DB{write: write, writer: writer, read: read, reserve: reserve, queue: make(chan *update, maxGroup), closed: make(chan struct{})}
+	db := &DB{write: write, writer: writer, read: read, reserve: reserve, queue: make(chan *update, maxGroup), closed: make(chan struct{}), ended: make(chan struct{})}
 	db.loop.Go(db.commitLoop)
 	return db, nil
 }

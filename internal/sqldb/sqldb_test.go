@@ -341,3 +341,87 @@ func BenchmarkUpdate(b *testing.B) {
 		})
 	}
 }
+
+// TestCloseAnswersAll closes databases that are written to: whoever asked is answered, and
+// what was kept is there.
+func TestCloseAnswersAll(t *testing.T) {
+	dir := t.TempDir()
+	for round := range 40 {
+		path := filepath.Join(dir, strconv.Itoa(round))
+		db := open(t, path)
+		var kept atomic.Int64
+		answered := make(chan struct{})
+		var writers sync.WaitGroup
+		for w := range 50 {
+			writers.Go(func() {
+				for n := w; ; n += 50 {
+					err := insert(context.Background(), db, n)
+					if errors.Is(err, sqldb.ErrClosed) {
+						return
+					}
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					kept.Add(1)
+				}
+			})
+		}
+		go func() { writers.Wait(); close(answered) }()
+		time.Sleep(time.Duration(round%5) * time.Millisecond) // for some to be at work
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-answered:
+		case <-time.After(30 * time.Second):
+			t.Fatalf("round %d: somebody who asked for an update is not answered after Close", round)
+		}
+		if got := count(t, open(t, path)); int64(got) != kept.Load() {
+			t.Fatalf("%d rows, %d were kept", got, kept.Load())
+		}
+	}
+}
+
+// lateContext is looked at last before an update is queued, and goes on once its channel
+// is closed.
+type lateContext struct {
+	context.Context
+	looked func()
+	goOn   chan struct{}
+}
+
+func (c lateContext) Done() <-chan struct{} {
+	c.looked()
+	<-c.goOn
+	return c.Context.Done()
+}
+
+// TestCloseAnswersTheLate has updates queued when nobody is there any more.
+func TestCloseAnswersTheLate(t *testing.T) {
+	db := open(t, filepath.Join(t.TempDir(), "db"))
+	const n = 30 // each is queued, or is not, by chance
+	var looking sync.WaitGroup
+	looking.Add(n)
+	goOn, answers := make(chan struct{}), make(chan error, n)
+	for i := range n {
+		go func() {
+			answers <- insert(lateContext{context.Background(), sync.OnceFunc(looking.Done), goOn}, db, i)
+		}()
+	}
+	looking.Wait()
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	close(goOn)
+	for i := range n {
+		select {
+		case err := <-answers:
+			if !errors.Is(err, sqldb.ErrClosed) {
+				t.Errorf("got %v, want ErrClosed", err)
+			}
+		case <-time.After(30 * time.Second):
+			t.Fatalf("%d of %d are not answered", n-i, n)
+		}
+	}
+}

@@ -112,12 +112,17 @@ func (db *DB) update(u *update) error {
 		if u.state.CompareAndSwap(waiting, abandoned) {
 			return context.Cause(ctx)
 		}
-		return <-u.done // it runs: only the outcome is the truth
+	case <-db.ended:
+		if u.state.CompareAndSwap(waiting, abandoned) {
+			return ErrClosed // it was queued too late
+		}
 	}
+	return <-u.done // it runs, or has: only the outcome is the truth
 }
 
 // commitLoop is the only user of the writing connection and of the reserve.
 func (db *DB) commitLoop() {
+	defer close(db.ended)
 	look := time.NewTicker(reserveEvery)
 	defer look.Stop()
 	for {
