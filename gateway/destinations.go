@@ -110,6 +110,8 @@ func (g *Gateway) pause(ctx context.Context, name string) (DestinationStatus, er
 	if err != nil {
 		return DestinationStatus{}, err
 	}
+	l.pausing.Lock()
+	defer l.pausing.Unlock()
 	before := l.paused.Load()
 	err = g.db.Update(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		l.paused.Store(true) // in the transaction: what is claimed after this one sees it
@@ -133,6 +135,8 @@ func (g *Gateway) resume(ctx context.Context, name string) (DestinationStatus, e
 	if err != nil {
 		return DestinationStatus{}, err
 	}
+	l.pausing.Lock()
+	defer l.pausing.Unlock()
 	err = g.db.Update(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, "update destinations set paused = 0 where name = $1", name)
 		return err

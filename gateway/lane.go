@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"ferry/internal/identity"
@@ -104,6 +105,7 @@ type lane struct {
 	names       naming        // of files there
 	bell        chan struct{} // a value for each worker that may find a job
 	unreachable atomic.Bool   // the network has failed since the last delivery
+	pausing     sync.Mutex    // held by whoever pauses or resumes
 	paused      atomic.Bool   // as the database has it
 	failing     atomic.Bool   // as the database has it
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/fstest"
 
@@ -210,6 +211,32 @@ func TestPausedBetweenAttempts(t *testing.T) {
 	g.await(u.ID, StateDelivered)
 	if got := g.see(u.ID).Attempts.Count; got != 2 {
 		t.Errorf("%d attempts, want 2", got)
+	}
+}
+
+// TestPauseAndResumeAtOnce has several people pause and resume a destination at the same
+// time: whoever was last, what workers go by is what the database says.
+func TestPauseAndResumeAtOnce(t *testing.T) {
+	g := openCore(t, t.TempDir(), newRemote())
+	for round := range 100 {
+		var all sync.WaitGroup
+		for range 4 {
+			for _, change := range []func(context.Context, string) (DestinationStatus, error){g.pause, g.resume} {
+				all.Go(func() {
+					if _, err := change(t.Context(), DefaultDestination); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+		}
+		all.Wait()
+		s, err := g.destination(t.Context(), DefaultDestination)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := g.lanes.first().paused.Load(); got != s.Paused {
+			t.Fatalf("round %d: for workers it is paused: %t; in the database: %t", round, got, s.Paused)
+		}
 	}
 }
 
