@@ -22,7 +22,7 @@ type migration struct {
 
 // migrate brings the schema up to the newest migration. Each is applied in a
 // transaction of its own, together with the note that it was.
-func migrate(ctx context.Context, db *sql.DB, files fs.FS) error {
+func migrate(ctx context.Context, db *sql.DB, path string, files fs.FS) error {
 	all, err := readMigrations(files)
 	if err != nil {
 		return err
@@ -46,7 +46,11 @@ func migrate(ctx context.Context, db *sql.DB, files fs.FS) error {
 			}
 			continue
 		}
-		if err := apply(ctx, db, m); err != nil {
+		err := apply(ctx, db, m)
+		if IsFull(err) {
+			return fmt.Errorf("migration %s: %w: nothing of it is kept, and nothing is lost; free twice as much as the database %s has, and start again", m.name, err, path)
+		}
+		if err != nil {
 			return fmt.Errorf("migration %s: %w", m.name, err)
 		}
 	}

@@ -60,7 +60,7 @@ func OpenReserved(ctx context.Context, path string, migrations fs.FS, reserved i
 	if err != nil {
 		return nil, err
 	}
-	if err := migrate(ctx, write, migrations); err != nil {
+	if err := migrate(ctx, write, path, migrations); err != nil {
 		return nil, errors.Join(err, write.Close())
 	}
 	writer, err := write.Conn(ctx)

@@ -219,6 +219,42 @@ func TestClose(t *testing.T) {
 	}
 }
 
+// TestMigrationOnAFullDisk has no room for a migration, then some.
+func TestMigrationOnAFullDisk(t *testing.T) {
+	dir := smalldisk.Mount(t, "16m")
+	path := filepath.Join(dir, "db")
+	db := open(t, path)
+	if err := putPads(t.Context(), db, 0, 400); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	smalldisk.Resize(t, dir, "3m")
+	two := fstest.MapFS{"0001_numbers.sql": schema["0001_numbers.sql"], "0002_other.sql": {Data: []byte("create table other as select * from numbers; drop table numbers; alter table other rename to numbers")}}
+	_, err := sqldb.Open(t.Context(), path, two)
+	if !sqldb.IsFull(err) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "start again") {
+		t.Fatalf("got %v, want an error that says that the disk is full, and what to do", err)
+	}
+	db = open(t, path) // as before
+	if got := count(t, db); got != 400 {
+		t.Fatalf("%d rows, want 400", got)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	smalldisk.Resize(t, dir, "16m")
+	if db, err = sqldb.Open(t.Context(), path, two); err != nil {
+		t.Fatal(err)
+	}
+	if got := count(t, db); got != 400 {
+		t.Errorf("%d rows, want 400", got)
+	}
+	if err := db.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestMigrations(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "db")
 	two := fstest.MapFS{"0001_numbers.sql": schema["0001_numbers.sql"], "0002_more.sql": {Data: []byte("create table more (a integer); insert into more values (7)")}}
