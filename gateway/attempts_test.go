@@ -320,7 +320,7 @@ func TestAttemptsAreBounded(t *testing.T) {
 	// The same for those that are cut off.
 	for range 3 {
 		err := g.db.Update(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
-			_, _, err := claimDue(ctx, tx, g.lanes.first(), g.now().Add(time.Hour))
+			_, _, err := claimDue(ctx, tx, g.lanes.first(), pass{}, g.now().Add(time.Hour))
 			return err
 		})
 		if err != nil {

@@ -52,7 +52,7 @@ func (g *Gateway) release(ctx context.Context, id ulid.ULID) (Upload, error) {
 		return err
 	})
 	if err == nil {
-		g.wake(&u)
+		g.urge(&u)
 	}
 	return u, err
 }

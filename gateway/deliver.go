@@ -41,6 +41,7 @@ var _ sender = (*proto.Client)(nil)
 // A delivery is one attempt to deliver an upload.
 type delivery struct {
 	claim
+	pass pass
 
 	ctx  context.Context // of this attempt
 	stop context.CancelCauseFunc
@@ -86,8 +87,12 @@ func (d *delivery) attempt() attempt {
 // work delivers what is due on a lane, until claims ends; then it finishes what it
 // has, for as long as sends lasts.
 func (g *Gateway) work(claims, sends context.Context, l *lane) {
-	for claims.Err() == nil {
-		d, next, err := g.claim(claims, sends, l)
+	for rung := false; claims.Err() == nil; {
+		if l.breaker.pulls() {
+			g.reachable(l)
+		}
+		d, next, err := g.claim(claims, sends, l, rung)
+		rung = false
 		switch {
 		case claims.Err() != nil && d == nil:
 			return
@@ -97,22 +102,24 @@ func (g *Gateway) work(claims, sends context.Context, l *lane) {
 		case d != nil:
 			g.deliver(d)
 		case next.IsZero():
-			g.rest(claims, l, time.Hour)
+			rung = g.rest(claims, l, time.Hour)
 		default:
-			g.rest(claims, l, next.Sub(g.now()))
+			rung = g.rest(claims, l, next.Sub(g.now()))
 		}
 	}
 }
 
-// rest waits until there may be something to do.
-func (g *Gateway) rest(ctx context.Context, l *lane, most time.Duration) {
+// rest waits until there may be something to do. rung tells that there is.
+func (g *Gateway) rest(ctx context.Context, l *lane, most time.Duration) (rung bool) {
 	timer, stop := g.clock.after(most)
 	defer stop()
 	select {
 	case <-ctx.Done():
 	case <-timer:
 	case <-l.bell:
+		return true
 	}
+	return false
 }
 
 // wake tells the lane's workers that up to n jobs have become due. A worker that is
@@ -138,12 +145,25 @@ func (g *Gateway) wake(u *Upload) {
 	}
 }
 
-// claim takes a job that is due. The delivery is to be found from the moment
-// in which it is claimed: whoever changes the upload afterwards can stop it.
-func (g *Gateway) claim(ctx, sends context.Context, l *lane) (d *delivery, next time.Time, err error) {
+// claim takes a job that is due, if the lane's breaker gives a pass.
+func (g *Gateway) claim(ctx, sends context.Context, l *lane, rung bool) (d *delivery, next time.Time, err error) {
 	if l.paused.Load() { // else each upload that comes in would have the writer find that out
 		return nil, time.Time{}, nil
 	}
+	p, again := l.breaker.admit(g.now(), rung)
+	if !p.given {
+		return nil, again, nil
+	}
+	d, next, err = g.claimWith(ctx, sends, l, p)
+	if d == nil && (l.breaker.unused(p) || p.only != nil) {
+		next = g.now() // there may be something by now, or something else
+	}
+	return d, next, err
+}
+
+// claimWith takes a job that is due. The delivery is to be found from the moment
+// in which it is claimed: whoever changes the upload afterwards can stop it.
+func (g *Gateway) claimWith(ctx, sends context.Context, l *lane, p pass) (d *delivery, next time.Time, err error) {
 	var replaced *delivery
 	undo := func() {
 		if d != nil {
@@ -157,12 +177,12 @@ func (g *Gateway) claim(ctx, sends context.Context, l *lane) (d *delivery, next 
 	}
 	err = g.db.Update(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		undo() // what a transaction did that broke off
-		c, at, err := claimDue(ctx, tx, l, g.now())
+		c, at, err := claimDue(ctx, tx, l, p, g.now())
 		if err != nil || c.fence == 0 {
 			next = at
 			return err
 		}
-		d = &delivery{claim: c, done: make(chan struct{})}
+		d = &delivery{claim: c, pass: p, done: make(chan struct{})}
 		d.progress.Phase = proto.PhaseConnecting
 		d.ctx, d.stop = context.WithCancelCause(sends)
 		if c.cancelled {
@@ -187,9 +207,11 @@ func (g *Gateway) claim(ctx, sends context.Context, l *lane) (d *delivery, next 
 
 // deliver makes one attempt and records how it ended.
 func (g *Gateway) deliver(d *delivery) {
+	again := afterTrouble
 	defer func() {
 		d.stop(nil)
 		g.live.end(d)
+		d.lane.breaker.giveBack(d.pass, g.now(), again)
 		close(d.done)
 	}()
 	ctx, end := context.WithCancel(d.ctx)
@@ -198,7 +220,9 @@ func (g *Gateway) deliver(d *delivery) {
 	r, err := g.send(d)
 	end()
 	beat.Wait()
-	g.settle(d, r.Envelope, err)
+	if g.settle(d, r.Envelope, err) {
+		again = 0 // it is not the same upload's turn
+	}
 }
 
 func (g *Gateway) send(d *delivery) (_ proto.Receipt, err error) {
@@ -212,8 +236,12 @@ func (g *Gateway) send(d *delivery) (_ proto.Receipt, err error) {
 		return proto.Receipt{}, context.Cause(d.ctx)
 	}
 	return d.lane.sender.Send(d.ctx, d.offer, g.source(d), proto.Watcher{
-		Progress: d.progressed,
-		Matched:  func(ctx context.Context) error { return g.matched(ctx, d) },
+		Progress: func(p proto.Progress) {
+			if d.progressed(p) {
+				g.reached(d)
+			}
+		},
+		Matched: func(ctx context.Context) error { return g.matched(ctx, d) },
 	})
 }
 
@@ -319,14 +347,15 @@ func (g *Gateway) heartbeats(ctx context.Context, d *delivery) {
 
 // settle records how an attempt has ended. If it cannot, the lease lapses and
 // the next attempt finds out what the destination holds.
-func (g *Gateway) settle(d *delivery, receipt []byte, err error) {
+func (g *Gateway) settle(d *delivery, receipt []byte, err error) (recorded bool) {
 	a := d.attempt()
 	o := judge(a, err, g.jitter())
 	if o.kind == lost {
 		g.log.Warn("a delivery lost its lease", "upload", d.id.String(), "attempt", d.fence)
 		g.noteLost(d)
-		return
+		return false
 	}
+	g.noteNetwork(d, o, err)
 	judged := o
 	err2 := g.db.Update(context.WithoutCancel(d.ctx), func(ctx context.Context, tx *sql.Tx) error {
 		now := g.now()
@@ -342,9 +371,10 @@ func (g *Gateway) settle(d *delivery, receipt []byte, err error) {
 	})
 	if err2 != nil {
 		g.log.Error("how a delivery ended could not be recorded; it will be tried again", "upload", d.id.String(), "attempt", d.fence, "err", err2)
-		return
+		return false
 	}
 	g.afterwards(d, o, err)
+	return true
 }
 
 // takenBy is what the destination has under a name that is taken: what it says of

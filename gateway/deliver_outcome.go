@@ -63,6 +63,13 @@ func (o outcome) final() bool {
 	return o.kind == delivered || o.kind == failed || o.kind == cancelled
 }
 
+// answered reports whether the destination has had something to say: then it can be
+// reached.
+func (o outcome) answered(err error) bool {
+	_, told := errors.AsType[*proto.RefusedError](err)
+	return o.kind == delivered || o.kind == exists || told || o.theirs && !o.network
+}
+
 func (o outcome) state() State {
 	switch o.kind {
 	case delivered:

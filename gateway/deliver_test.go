@@ -399,12 +399,19 @@ func TestBackOffIsBounded(t *testing.T) {
 func TestNetworkWorksAgain(t *testing.T) {
 	r := newRemote()
 	g := openCore(t, t.TempDir(), r)
-	r.expect("a", fails(errBroken))
-	r.expect("b", fails(errBroken))
+	// They are on their way when the network fails, and have got through.
+	one, two := newGate(), newGate()
+	r.expect("a", one.then(fails(errBroken)))
+	r.expect("b", two.then(fails(errBroken)))
 	r.expect("c", fails(proto.ErrRefused))
 	a, b, c := g.take("a", "1"), g.take("b", "2"), g.take("c", "3")
 	g.deliverAll()
-	for _, u := range []Upload{a, b, c} {
+	one.await(t)
+	two.await(t)
+	g.await(c.ID, StateWaiting)
+	close(one.open)
+	close(two.open)
+	for _, u := range []Upload{a, b} {
 		g.await(u.ID, StateWaiting)
 	}
 	d := g.take("d", "4")

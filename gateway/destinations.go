@@ -30,6 +30,9 @@ type DestinationStatus struct {
 	Deliveries  int              `json:"deliveries"`    // how many are at once, at most
 	LastError   *string          `json:"last_error"`    // why an attempt went wrong last, in words; null if none has
 	LastErrorAt *time.Time       `json:"last_error_at"` // when that was
+	// When it is tried next, if it cannot be reached: until then, nothing is sent
+	// there. A time that has passed says that it is being tried. Null otherwise.
+	NextAt *time.Time `json:"next_at"`
 }
 
 // errNoDestination: there is none of that name, or none that the caller may know of.
@@ -98,6 +101,9 @@ func (g *Gateway) status(ctx context.Context, l *lane) (DestinationStatus, error
 		s.State = DestinationPaused
 	case failing:
 		s.State = DestinationFailing
+		if next, ok := l.breaker.unreachable(); ok {
+			s.NextAt = &next
+		}
 	}
 	return s, nil
 }

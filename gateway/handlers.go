@@ -357,7 +357,7 @@ func (a *httpAPI) deleteUpload(x *exchange, r *http.Request) error {
 //	@ID				retryUpload
 //	@Tags			uploads
 //	@Produce	json
-//	@Description	Queues an upload that failed, was cancelled or waits for its next attempt, at once.
+//	@Description	Queues an upload that failed, was cancelled or waits for its next attempt, at once. One that is queued for a destination that cannot be reached is tried at once.
 //	@Param			id	path		string	true	"The upload's id"
 //	@Param			If-Match	header	string	false	"The ETag that the upload must still have: else nothing is changed"
 //	@Success		202	{object}	Upload	"Queued"

@@ -102,7 +102,8 @@ type lane struct {
 	keys   *identity.File // nil if it was removed before there was one
 	sender sender         // nil if it was removed
 
-	names       naming        // of files there
+	names       naming // of files there
+	breaker     *breaker
 	bell        chan struct{} // a value for each worker that may find a job
 	unreachable atomic.Bool   // the network has failed since the last delivery
 	pausing     sync.Mutex    // held by whoever pauses or resumes
@@ -290,13 +291,27 @@ func (l *lane) block(u *Upload) {
 	case l.paused.Load():
 		u.Blocked = new("the destination " + l.Name + " is paused: the upload is delivered when it is resumed")
 	default:
+		l.blockUnreachable(u)
 		return
 	}
 	u.Attempts.NextAt = nil
 }
 
+func (l *lane) blockUnreachable(u *Upload) {
+	next, ok := l.breaker.unreachable()
+	if !ok || u.Held {
+		return
+	}
+	u.Blocked = new("the destination " + l.Name + " cannot be reached: one upload after another tries it, the next at " + next.Format("15:04:05") +
+		" UTC, and this one is delivered when it can be")
+	if at := u.Attempts.NextAt; at != nil && at.Before(next) {
+		u.Attempts.NextAt = &next
+	}
+}
+
 // add puts a lane behind all others.
 func (l *lanes) add(one *lane) *lane {
+	one.breaker = newBreaker()
 	l.all = append(l.all, one)
 	l.byName[one.Name] = one
 	return one

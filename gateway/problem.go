@@ -160,7 +160,7 @@ func (a *httpAPI) known(r *http.Request, err error) *refusalError {
 	case errors.Is(err, errDelivering):
 		return refusal(kindState, "The upload is being delivered, and what is under way cannot be held. Nothing was changed. Cancel it, and retry it later: what the destination has durably is not sent again.")
 	case errors.Is(err, errState):
-		return refusal(kindState, "An upload can be tried again if it failed, was cancelled, waits or is held, while its bytes are kept; it can be held and released while it is queued or waits. Nothing was changed. GET it to see how it stands; send the file again if it has to be delivered once more.")
+		return refusal(kindState, "An upload can be tried again if it failed, was cancelled, waits, is held or is queued for a destination that cannot be reached, while its bytes are kept; it can be held and released while it is queued or waits. Nothing was changed. GET it to see how it stands; send the file again if it has to be delivered once more.")
 	case errors.Is(err, errChanged):
 		return refusal(kindPrecondition, "The upload has changed since it had the ETag that If-Match names. Nothing was changed. GET it to see how it stands.")
 	case errors.Is(err, errWaiting):

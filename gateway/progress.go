@@ -95,12 +95,15 @@ func (l *live) end(d *delivery) {
 	}
 }
 
-// progressed notes how far the delivery is. It is called for each packet.
-func (d *delivery) progressed(p proto.Progress) {
+// progressed notes how far the delivery is. It is called for each packet. begun tells
+// that this is the first of the file's bytes.
+func (d *delivery) progressed(p proto.Progress) (begun bool) {
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.progress = p
-	d.sent = d.sent || p.Phase == proto.PhaseSending
-	d.mu.Unlock()
+	begun = !d.sent && p.Phase == proto.PhaseSending
+	d.sent = d.sent || begun
+	return begun
 }
 
 // packets is how many the whole file has, 0 if that is not known yet.

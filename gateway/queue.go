@@ -38,6 +38,17 @@ const claimJob = `update jobs set leased = 1, due_at = $1, fence = fence + 1
 	where upload = (select upload from jobs where lane = $2 and parked = 0 and due_at <= $3 order by due_at, upload limit 1)
 	returning upload, fence, failures, cancel`
 
+// claimAgain takes one that the network has failed before: each that is tried while the
+// destination cannot be reached is one whose row has to be written.
+const claimAgain = `update jobs set leased = 1, due_at = $1, fence = fence + 1
+	where upload = (select upload from jobs where lane = $2 and parked = 0 and due_at >= $3 and due_at < $4 and leased = 0 and network = 1 order by upload limit 1)
+	returning upload, fence, failures, cancel`
+
+// claimOne takes a certain one, if it is due.
+const claimOne = `update jobs set leased = 1, due_at = $1, fence = fence + 1
+	where upload = $2 and lane = $3 and parked = 0 and leased = 0 and due_at <= $4
+	returning upload, fence, failures, cancel`
+
 // nextDue passes over what is held, which comes last.
 const nextDue = "select due_at from jobs where lane = $1 and parked = 0 and due_at < $2 order by due_at, upload limit 1"
 
@@ -54,14 +65,31 @@ type claim struct {
 	offer     proto.Offer
 }
 
-// claimDue claims a job of a lane. If none is due, next is when one will be, as far as is
-// known; zero if there is none, or if the lane is paused.
-func claimDue(ctx context.Context, tx *sql.Tx, l *lane, now time.Time) (c claim, next time.Time, err error) {
+// take has a lane's job leased that a pass is for.
+func (c *claim) take(ctx context.Context, tx *sql.Tx, l *lane, p pass, now time.Time) error {
+	query := func(q string, args ...any) error {
+		return tx.QueryRowContext(ctx, q, append([]any{now.Add(lease).UnixMicro()}, args...)...).Scan(&c.id, &c.fence, &c.failures, &c.cancelled)
+	}
+	if p.only != nil {
+		return query(claimOne, *p.only, l.Name, now.UnixMicro())
+	}
+	if p.probe && !p.since.IsZero() {
+		err := query(claimAgain, l.Name, p.since.UnixMicro(), int64(heldUntil))
+		if !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+	}
+	return query(claimJob, l.Name, now.UnixMicro())
+}
+
+// claimDue claims the job of a lane that a pass is for. If there is none that is due,
+// next is when one will be, as far as is known; zero if there is none, or if the lane is
+// paused.
+func claimDue(ctx context.Context, tx *sql.Tx, l *lane, p pass, now time.Time) (c claim, next time.Time, err error) {
 	if l.paused.Load() {
 		return claim{}, time.Time{}, nil
 	}
-	err = tx.QueryRowContext(ctx, claimJob, now.Add(lease).UnixMicro(), l.Name, now.UnixMicro()).
-		Scan(&c.id, &c.fence, &c.failures, &c.cancelled)
+	err = c.take(ctx, tx, l, p, now)
 	if errors.Is(err, sql.ErrNoRows) {
 		var due int64
 		err = tx.QueryRowContext(ctx, nextDue, l.Name, int64(heldUntil)).Scan(&due)
@@ -150,8 +178,9 @@ func unpark(ctx context.Context, tx *sql.Tx, lane, name string) error {
 // maxPulled bounds how many jobs are pulled forward in one transaction.
 const maxPulled = 256
 
-// pullJobs makes due what waits on a lane for a network that works again.
-const pullJobs = `update jobs set due_at = $1
+// pullJobs makes due what waits on a lane for a network that works again, in its place
+// among what was not tried: by when it came.
+const pullJobs = `update jobs set due_at = min($1, (select created_at from uploads where id = jobs.upload))
 	where upload in (select upload from jobs where lane = $2 and parked = 0 and due_at > $3 and leased = 0 and network = 1 order by due_at, upload limit $4)`
 
 // restoreJobs makes runnable what a process before this one had claimed or

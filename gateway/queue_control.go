@@ -163,8 +163,9 @@ func forget(ctx context.Context, tx *sql.Tx, id ulid.ULID) (file bool, err error
 	return body == bodyFile, dropReceipt(ctx, tx, receipt)
 }
 
-// retry queues a failed, cancelled, waiting or held upload again, at once. It
-// returns errState for any other, and for one whose bytes are gone.
+// retry queues a failed, cancelled, waiting or held upload again, at once, or one that
+// is queued for a destination that cannot be reached. It returns errState for any other,
+// and for one whose bytes are gone.
 func (g *Gateway) retry(ctx context.Context, id ulid.ULID) (u Upload, err error) {
 	if g.live.incoming(id) != nil {
 		return Upload{}, errState
@@ -181,15 +182,15 @@ func (g *Gateway) retry(ctx context.Context, id ulid.ULID) (u Upload, err error)
 		return Upload{}, err
 	}
 	g.live.changes.tell(id)
-	g.wake(&u)
+	g.urge(&u)
 	return u, nil
 }
 
 func (g *Gateway) retryIn(ctx context.Context, tx *sql.Tx, id ulid.ULID) (Upload, error) {
 	now := g.now()
 	var state State
-	var body string
-	err := tx.QueryRowContext(ctx, "select state, body from uploads where id = $1", id).Scan(&state, &body)
+	var body, lane string
+	err := tx.QueryRowContext(ctx, "select state, body, lane from uploads where id = $1", id).Scan(&state, &body, &lane)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return Upload{}, errNotFound
@@ -206,7 +207,10 @@ func (g *Gateway) retryIn(ctx context.Context, tx *sql.Tx, id ulid.ULID) (Upload
 	case StateQueued:
 		err = held(tx.ExecContext(ctx, "update jobs set due_at = $1, held = 0 where upload = $2 and held = 1", now.UnixMicro(), id))
 		if errors.Is(err, errLeaseLost) { // it is not held
-			return Upload{}, errState
+			if _, unreachable := g.lanes.byName[lane].breaker.unreachable(); !unreachable {
+				return Upload{}, errState
+			}
+			err = nil
 		}
 	case StateReceiving, StateDelivering, StateDelivered:
 		return Upload{}, errState

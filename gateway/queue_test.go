@@ -268,7 +268,7 @@ func TestStaleClaim(t *testing.T) {
 	take := func() (c claim) {
 		t.Helper()
 		err := g.db.Update(t.Context(), func(ctx context.Context, tx *sql.Tx) (err error) {
-			c, _, err = claimDue(ctx, tx, g.lanes.first(), g.now())
+			c, _, err = claimDue(ctx, tx, g.lanes.first(), pass{}, g.now())
 			return err
 		})
 		if err != nil || c.id != u.ID {
@@ -546,7 +546,7 @@ func TestPlaceInLine(t *testing.T) {
 	claim := func() (id ulid.ULID) {
 		t.Helper()
 		err := g.db.Update(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
-			c, _, err := claimDue(ctx, tx, g.lanes.first(), g.now())
+			c, _, err := claimDue(ctx, tx, g.lanes.first(), pass{}, g.now())
 			id = c.id
 			return err
 		})

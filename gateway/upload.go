@@ -42,7 +42,7 @@ type Upload struct {
 	// The name that requests choose the destination by.
 	DestinationName string `json:"destination_name" example:"default"`
 	// Why it waits though its turn may have come, in words: its destination is
-	// paused, or configured no more; null otherwise.
+	// paused, cannot be reached, or is configured no more; null otherwise.
 	Blocked     *string    `json:"blocked"`
 	CreatedAt   time.Time  `json:"created_at"`
 	UpdatedAt   time.Time  `json:"updated_at"`

@@ -116,7 +116,7 @@ var curlRows = map[string][]curlRow{
 			"upload":"/uploads/[0-9A-Z]{26}"`},
 		{"how that was done", `curl $GW/uploads/$(cat waited)/attempts`, "200", `^\{"count":1,"attempts":\[\{"number":1,"began_at":"20[^"]+","ended_at":"20[^"]+","outcome":"delivered","error":null,"bytes":6,"resumed_from":0,"sends":1,"destination":"v4://[^"]+"\}\]\}$`},
 		{"how it was tried in vain", `curl -T small.txt $DOWN/uploads/tried; tried=$(id)
-			until curl $DOWN/uploads/$tried/attempts; grep -q '"number":2' body; do sleep 0.05; done`, "200", `"attempts":\[\{"number":1,"began_at":"20[^"]+","ended_at":"20[^"]+","outcome":"postponed","error":"[^"]+","bytes":0,"resumed_from":0,"sends":0,`},
+			until curl -X POST $DOWN/uploads/$tried/retry; curl $DOWN/uploads/$tried/attempts; grep -q '"number":2' body; do sleep 0.05; done`, "200", `"attempts":\[\{"number":1,"began_at":"20[^"]+","ended_at":"20[^"]+","outcome":"postponed","error":"[^"]+","bytes":0,"resumed_from":0,"sends":0,`},
 		{"a long poll of what is over", `curl "$GW/uploads/$(cat waited)?wait=60"`, "200", `^Etag: ".*"\r$`},
 		{"of what does not change", `held polled; curl $DOWN/uploads/$(cat held); curl -H "If-None-Match: $(header Etag)" "$DOWN/uploads/$(cat held)?wait=1"`, "304", ""},
 		{"of what does", `curl $DOWN/uploads/$(cat held); etag=$(header Etag)

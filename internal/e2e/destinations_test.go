@@ -11,11 +11,13 @@ import (
 
 // destinationStatus is what a gateway says of a destination.
 type destinationStatus struct {
-	Name      string  `json:"name"`
-	State     string  `json:"state"`
-	Paused    bool    `json:"paused"`
-	Queued    int     `json:"queued"`
-	LastError *string `json:"last_error"`
+	Name       string     `json:"name"`
+	State      string     `json:"state"`
+	Paused     bool       `json:"paused"`
+	Queued     int        `json:"queued"`
+	Delivering int        `json:"delivering"`
+	LastError  *string    `json:"last_error"`
+	NextAt     *time.Time `json:"next_at"`
 }
 
 // awaitDestination waits until it stands with a destination as it should.

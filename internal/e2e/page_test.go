@@ -523,6 +523,12 @@ func newRelay(t *testing.T, to string) *relay {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return relayOn(t, ln, to)
+}
+
+// relayOn is newRelay with a listener that there is.
+func relayOn(t *testing.T, ln net.Listener, to string) *relay {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &relay{ln: ln, to: to, ctx: ctx}
 	r.running.Go(r.accept)

@@ -63,7 +63,7 @@ func but(u object, key string, value any) object {
 func exampleDestination(state string) object {
 	return object{
 		"name": "default", "url": "v4://files.example.org:1257", "state": state, "paused": state == "paused",
-		"queued": 0, "delivering": 0, "deliveries": 32, "last_error": nil, "last_error_at": nil,
+		"queued": 0, "delivering": 0, "deliveries": 32, "last_error": nil, "last_error_at": nil, "next_at": nil,
 	}
 }
 

@@ -1212,7 +1212,10 @@ async function history() {
   await page.getByRole("progressbar", { name: "All that is on the way: delivered" }).waitFor();
   await page.locator("#total-text").getByText("0 bytes of 10 bytes").waitFor();
 
-  // One is held, and released.
+  // One is tried, as somebody wants it: by itself another one would try the destination,
+  // which cannot be reached. Then it is held, and released.
+  const [{ id }] = (await (await fetch(new URL("/uploads?limit=1&name=a.txt", given.base))).json()).uploads;
+  await fetch(new URL(`/uploads/${id}/retry`, given.base), { method: "POST" });
   await stands(page, "a.txt", "Waiting");
   await row(page, "a.txt").getByRole("button", { name: "Hold a.txt" }).click();
   await stands(page, "a.txt", "Held .* attempts? so far .* kept safely until it is released");
