@@ -95,9 +95,23 @@ func (p *program) serverClientsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "clients [flags]",
 		Short:   "List the clients that have registered, revoke and restore them",
-		Example: "  ferry server clients\n  ferry server clients --data ./server --json\n  ferry server clients revoke build-7",
+		Example: "  ferry server clients list\n  ferry server clients --data ./server --json\n  ferry server clients revoke build-7",
 	}
-	cmd.AddCommand(p.clientsRevokeCommand(), p.clientsRestoreCommand())
+	cmd.AddCommand(p.clientsListCommand(), p.clientsRevokeCommand(), p.clientsRestoreCommand())
+	return p.listClients(cmd)
+}
+
+// clientsListCommand is the same in the words of "ferry server token list".
+func (p *program) clientsListCommand() *cobra.Command {
+	return p.listClients(&cobra.Command{
+		Use:     "list [flags]",
+		Short:   "List the clients that have registered, as \"ferry server clients\" does",
+		Example: "  ferry server clients list\n  ferry server clients list --data ./server --json",
+	})
+}
+
+// listClients has a command list them.
+func (p *program) listClients(cmd *cobra.Command) *cobra.Command {
 	return p.inspect(cmd, false, func(ctx context.Context, i *server.Inspector, in *inspection) error {
 		t := newTable(p.stdout, in.json, "NAME\tID\tFILES\tBYTES\tREGISTERED\tLAST SEEN\tREVOKED")
 		for c, err := range i.Clients(ctx) {
