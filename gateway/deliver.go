@@ -356,7 +356,7 @@ func (g *Gateway) settle(d *delivery, receipt []byte, err error) (recorded bool)
 		return false
 	}
 	g.noteNetwork(d, o, err)
-	judged := o
+	judged, sent := o, err
 	err2 := g.db.Update(context.WithoutCancel(d.ctx), func(ctx context.Context, tx *sql.Tx) error {
 		now := g.now()
 		o = judged // a transaction may have broken off before
@@ -366,6 +366,17 @@ func (g *Gateway) settle(d *delivery, receipt []byte, err error) (recorded bool)
 				return err
 			}
 			o = existing(a, f, known, d.offer.Sum.SHA256)
+		}
+		if !o.final() {
+			// Who cancelled it after its end was judged was told that it will be.
+			cancel, err := d.heartbeat(ctx, tx, now)
+			if err != nil {
+				return err
+			}
+			if cancel {
+				a.cancelled = true
+				o = judge(a, sent, 0)
+			}
 		}
 		return g.record(ctx, tx, d, o, receipt, now)
 	})

@@ -126,6 +126,33 @@ func TestCancelDelivering(t *testing.T) {
 	}
 }
 
+// TestCancelAtTheEnd: whoever cancels an upload when its attempt has ended, and before
+// that is recorded, does not find it waiting for the next.
+func TestCancelAtTheEnd(t *testing.T) {
+	for name, c := range map[string]struct {
+		ends step
+		last string
+	}{"not sent": {fails(errBroken), ""}, "perhaps stored": {loses, mayBeStored}} {
+		t.Run(name, func(t *testing.T) {
+			r := newRemote()
+			g := openCore(t, t.TempDir(), r)
+			u := g.take("f", "x")
+			r.expect("f", func(s *sending) error {
+				err := c.ends(s)
+				// As remove leaves it, before it stops what it has found running.
+				return errors.Join(err, g.db.Update(s.ctx, func(ctx context.Context, tx *sql.Tx) error {
+					_, err := tx.ExecContext(ctx, "update jobs set cancel = 1 where upload = $1", u.ID)
+					return err
+				}))
+			})
+			g.deliverAll()
+			if u := g.await(u.ID, StateCancelled); *orEmpty(u.Attempts.LastError) != c.last {
+				t.Errorf("last error %q, want %q", *orEmpty(u.Attempts.LastError), c.last)
+			}
+		})
+	}
+}
+
 // awaitCancelled waits until a delivery knows that somebody wants it cancelled.
 func awaitCancelled(t *testing.T, d *delivery) {
 	t.Helper()
