@@ -257,10 +257,11 @@ func TestMovedReadsOnce(t *testing.T) {
 	id := c.take("a", "hello").ID
 	c.deliverAll()
 	at.await(t)
+	const most = lease / 2 // another worker must not take the delivery over
 	looked, got := make(chan struct{}), make(chan Upload, 1)
 	begun := c.time.clock().now()
 	go func() {
-		u, err := c.moved(t.Context(), id, time.Minute, func(Upload) bool { close(looked); return false })
+		u, err := c.moved(t.Context(), id, most, func(Upload) bool { close(looked); return false })
 		if err != nil {
 			t.Error(err)
 		}
@@ -275,8 +276,8 @@ func TestMovedReadsOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.live.delivery(id).progressed(proto.Progress{Phase: proto.PhaseSending, Bytes: 4, TotalBytes: 5, TotalPackets: 1})
-	c.time.await(t, begun.Add(time.Minute))
-	c.time.advance(time.Minute)
+	c.time.await(t, begun.Add(most))
+	c.time.advance(most)
 	if u := <-got; u.Name != "a" || u.Progress.Bytes != 4 || u.State != StateDelivering {
 		t.Errorf("%+v; want it as it was at the beginning, and its progress", u)
 	}
