@@ -26,8 +26,17 @@ import (
 var schema = fstest.MapFS{"0001_numbers.sql": {Data: []byte("create table numbers (n integer primary key, pad blob) strict")}}
 
 // TestMain lets the test binary be the process that is killed: it inserts
-// numbers into the database it is given and prints each once Update returned.
+// numbers into the database it is given and prints each once Update returned. It can also
+// be one that counts them in a View.
 func TestMain(m *testing.M) {
+	if path := os.Getenv("SQLDB_TEST_VIEW"); path != "" {
+		n, err := viewCount(context.Background(), path)
+		if err != nil {
+			panic(err)
+		}
+		fmt.Print(n)
+		return
+	}
 	path := os.Getenv("SQLDB_TEST_INSERT")
 	if path == "" {
 		goleak.VerifyTestMain(m)
