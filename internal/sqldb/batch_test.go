@@ -3,7 +3,9 @@ package sqldb_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -75,5 +77,72 @@ func testBatch(t *testing.T, bad int) {
 	}
 	if slices.Max(sizes) < 10 {
 		t.Errorf("items came by %d at most, want many at once", slices.Max(sizes))
+	}
+}
+
+// TestBatchGivenUp has callers give up at any time, some items that cannot be written, and
+// the database closed in the end: what was kept is what callers were told of.
+func TestBatchGivenUp(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	db := open(t, path)
+	batch := sqldb.NewBatch(db, func(ctx context.Context, tx *sql.Tx, items []int) error {
+		for _, i := range items {
+			if _, err := tx.ExecContext(ctx, "insert into numbers (n) values ($1)", i); err != nil {
+				return err
+			}
+			if i%97 == 0 {
+				panic("no")
+			}
+		}
+		return nil
+	})
+	kept := make(chan int, 1<<20)
+	var all sync.WaitGroup
+	for w := range 32 {
+		all.Go(func() {
+			random := rand.New(rand.NewPCG(uint64(w), 1))
+			for i := w; ; i += 32 {
+				ctx, cancel := context.WithTimeout(context.Background(), time.Duration(random.IntN(3000))*time.Microsecond)
+				err := batch.UpdateIfRoom(ctx, i)
+				cancel()
+				switch {
+				case errors.Is(err, sqldb.ErrClosed):
+					return
+				case err == nil:
+					kept <- i
+				case !errors.Is(err, context.DeadlineExceeded) && i%97 != 0:
+					t.Errorf("item %d: %v", i, err)
+				}
+			}
+		})
+	}
+	for len(kept) < 500 {
+		time.Sleep(time.Millisecond)
+	}
+	if err := db.Close(); err != nil {
+		t.Error(err)
+	}
+	all.Wait()
+	close(kept)
+	var want []int
+	for i := range kept {
+		want = append(want, i)
+	}
+	slices.Sort(want)
+	rows, err := open(t, path).Read().QueryContext(t.Context(), "select n from numbers order by n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	var got []int
+	for rows.Next() {
+		var i int
+		if err := rows.Scan(&i); err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, i)
+	}
+	if err := rows.Err(); err != nil || !slices.Equal(got, want) {
+		t.Errorf("%d rows, %d were told of; %v", len(got), len(want), err)
 	}
 }
