@@ -129,6 +129,9 @@ func (s *sessionV4) Next(ctx context.Context) (Transfer, error) {
 	if err := s.ended(); err != nil {
 		return nil, err
 	}
+	if ctx.Err() != nil { // what has come already would be taken, and the client not told why
+		return nil, s.fail(0, context.Cause(ctx))
+	}
 	t, err := s.next(ctx)
 	if err != nil {
 		return nil, err

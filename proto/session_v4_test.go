@@ -610,6 +610,37 @@ func TestSessionV4Contexts(t *testing.T) {
 	}
 }
 
+// TestSessionV4ContextBeforeNext ends the context before Next is called, when another file has
+// come already: it is not taken, and the client hears why.
+func TestSessionV4ContextBeforeNext(t *testing.T) {
+	for range 20 { // what has come was taken by chance
+		ctx, end := context.WithCancelCause(t.Context())
+		h := newHostV4(alice(t))
+		h.id, h.ctx = quickV4, ctx
+		taken := 0
+		h.take = func(_ context.Context, tr proto.Transfer) error {
+			taken++
+			dst := &stageV4{}
+			sum, err := tr.Receive(t.Context(), dst)
+			if err != nil {
+				return err
+			}
+			err = tr.Accept(t.Context(), h.publish(tr.Offer(), dst, sum))
+			end(proto.ErrBusy)
+			return err
+		}
+		r := h.rawTCP(t).enter()
+		r.write(append(r.small(1, "one", nil), r.small(2, "two", nil)...))
+		r.expectStored(1)
+		r.expectRefused(0, v4.ReasonBusy)
+		r.expectEnd()
+		if errs := h.errors(); taken != 1 || len(errs) == 0 || !errors.Is(errs[0], proto.ErrBusy) {
+			t.Fatalf("%d files were taken, errors %v", taken, errs)
+		}
+		end(nil)
+	}
+}
+
 // TestSessionV4ContextWhileFull ends the context while as many files as may be are
 // not answered. They are answered all the same, and then the client hears why.
 func TestSessionV4ContextWhileFull(t *testing.T) {
