@@ -38,7 +38,6 @@ type DB struct {
 	reserve *reserve
 	closed  chan struct{} // closed by Close; hardly anybody queues any more
 	ended   chan struct{} // closed by commitLoop; nobody is answered any more
-	loop    sync.WaitGroup
 	once    sync.Once
 }
 
@@ -80,7 +79,7 @@ func OpenReserved(ctx context.Context, path string, migrations fs.FS, reserved i
 		return nil, errors.Join(err, writer.Close(), write.Close())
 	}
 	db := &DB{write: write, writer: writer, read: read, reserve: reserve, queue: make(chan *update, maxGroup), closed: make(chan struct{}), ended: make(chan struct{})}
-	db.loop.Go(db.commitLoop)
+	go db.commitLoop()
 	return db, nil
 }
 
@@ -122,7 +121,7 @@ func (db *DB) Close() error {
 	var err error
 	db.once.Do(func() {
 		close(db.closed)
-		db.loop.Wait()
+		<-db.ended
 		err = errors.Join(db.read.Close(), db.writer.Close(), db.write.Close())
 	})
 	return err

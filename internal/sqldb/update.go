@@ -114,7 +114,7 @@ func (db *DB) update(u *update) error {
 		}
 	case <-db.ended:
 		if u.state.CompareAndSwap(waiting, abandoned) {
-			return ErrClosed // it was queued too late
+			return ErrClosed // it was queued while the database was being closed
 		}
 	}
 	return <-u.done // it runs, or has: only the outcome is the truth
@@ -132,8 +132,7 @@ func (db *DB) commitLoop() {
 		case <-look.C:
 			db.reserve.take()
 		case <-db.closed:
-			db.refuse()
-			return
+			return // those that are queued still see that it has ended
 		}
 	}
 }
@@ -154,22 +153,10 @@ func (db *DB) group(first *update) []*update {
 	return group
 }
 
-// refuse answers those that were queued while the database was being closed.
-func (db *DB) refuse() {
-	for {
-		select {
-		case u := <-db.queue:
-			u.done <- ErrClosed
-		default:
-			return
-		}
-	}
-}
-
 // commit runs a group in one transaction and answers each of its members. Where one
 // fails, nothing of that transaction is kept, and further ones run the others again:
 // there each has a savepoint, for which SQLite copies every page before it is written
-// to, into a file once they are a dozen. What broke off, or found no room, is tried
+// to. What broke off, or found no room, is tried
 // again as well.
 func (db *DB) commit(group []*update) {
 	apart := false
@@ -326,8 +313,9 @@ func call(ctx context.Context, tx *sql.Tx, members []*update) (err error) {
 			err = fmt.Errorf("internal error: %v", p)
 		}
 	}()
-	if u := members[0]; u.batch == nil {
+	u := members[0]
+	if u.batch == nil {
 		return u.fn(ctx, tx)
 	}
-	return members[0].batch.fn(ctx, tx, members)
+	return u.batch.fn(ctx, tx, members)
 }
