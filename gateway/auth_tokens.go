@@ -109,7 +109,7 @@ func CreateToken(ctx context.Context, data string, o TokenOptions) (token string
 	if err := os.MkdirAll(data, 0o700); err != nil {
 		return "", fmt.Errorf("create data folder: %w", err)
 	}
-	db, err := openStore(ctx, data)
+	db, err := openBeside(ctx, data)
 	if err != nil {
 		return "", err
 	}
@@ -242,12 +242,13 @@ func RevokeToken(ctx context.Context, data, name string) error {
 }
 
 // withStore opens the database of a folder that a gateway has worked on, and may
-// be working on: each waits for the other's commits.
+// be working on: each waits for the other's commits. If that one is older, it
+// refuses, as the database would have to be changed under it.
 func withStore(ctx context.Context, data string, fn func(*sqldb.DB) error) (err error) {
 	if _, err := os.Stat(filepath.Join(data, databaseFile)); err != nil {
 		return fmt.Errorf("%w: %w", ErrNoGateway, err)
 	}
-	db, err := openStore(ctx, data)
+	db, err := openBeside(ctx, data)
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/oklog/ulid/v2"
 
+	"ferry/internal/datadir"
 	"ferry/internal/sqldb"
 )
 
@@ -30,7 +31,18 @@ const (
 	bodyGone = "gone"
 )
 
+// openStore opens the database of a folder that this process has for itself.
 func openStore(ctx context.Context, data string) (*sqldb.DB, error) {
+	return openDatabase(ctx, data, sqldb.Options{Reserved: controlReserve})
+}
+
+// openBeside opens the database of a folder that a gateway may be working on.
+func openBeside(ctx context.Context, data string) (*sqldb.DB, error) {
+	alone := func() (leave func() error, err error) { return datadir.Borrow(data) }
+	return openDatabase(ctx, data, sqldb.Options{Reserved: controlReserve, Alone: alone})
+}
+
+func openDatabase(ctx context.Context, data string, o sqldb.Options) (*sqldb.DB, error) {
 	path := filepath.Join(data, databaseFile)
 	// SQLite gives its other files the mode of this one.
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
@@ -44,7 +56,7 @@ func openStore(ctx context.Context, data string) (*sqldb.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	return sqldb.OpenReserved(ctx, path, steps, controlReserve)
+	return sqldb.OpenWith(ctx, path, steps, o)
 }
 
 const selectUploads = `select u.id, u.name, u.size, u.sha256, u.cksum, u.state, u.attempts, u.packets,

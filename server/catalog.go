@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"ferry/internal/datadir"
 	"ferry/internal/sqldb"
 	"ferry/proto"
 )
@@ -47,7 +48,18 @@ type catalog struct {
 
 func catalogPath(data string) string { return filepath.Join(data, "catalog.db") }
 
+// openCatalog opens the catalog of a folder that this process has for itself.
 func openCatalog(ctx context.Context, data string, maxClients int64) (*catalog, error) {
+	return openCatalogWith(ctx, data, maxClients, sqldb.Options{})
+}
+
+// openBeside opens the catalog of a folder that a server may be working on.
+func openBeside(ctx context.Context, data string) (*catalog, error) {
+	alone := func() (leave func() error, err error) { return datadir.Borrow(data) }
+	return openCatalogWith(ctx, data, 0, sqldb.Options{Alone: alone})
+}
+
+func openCatalogWith(ctx context.Context, data string, maxClients int64, o sqldb.Options) (*catalog, error) {
 	// SQLite gives its other files the mode of this one.
 	f, err := os.OpenFile(catalogPath(data), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -60,7 +72,7 @@ func openCatalog(ctx context.Context, data string, maxClients int64) (*catalog, 
 	if err != nil {
 		return nil, err
 	}
-	db, err := sqldb.Open(ctx, catalogPath(data), steps)
+	db, err := sqldb.OpenWith(ctx, catalogPath(data), steps, o)
 	if err != nil {
 		return nil, fmt.Errorf("catalog: %w", err)
 	}

@@ -59,7 +59,7 @@ func CreateToken(ctx context.Context, data string, o TokenOptions) (token string
 	if err := os.MkdirAll(data, 0o700); err != nil {
 		return "", fmt.Errorf("create data folder: %w", err)
 	}
-	c, err := openCatalog(ctx, data, 0)
+	c, err := openBeside(ctx, data)
 	if err != nil {
 		return "", err
 	}
@@ -237,12 +237,13 @@ func (c *catalog) revoke(ctx context.Context, name string, out bool) error {
 }
 
 // withCatalog opens the catalog of a folder that a server has worked on, and may
-// be working on: each waits for the other's commits.
+// be working on: each waits for the other's commits. If that one is older, it
+// refuses, as the catalog would have to be changed under it.
 func withCatalog(ctx context.Context, data string, fn func(*catalog) error) (err error) {
 	if _, err := Inspect(data); err != nil {
 		return err
 	}
-	c, err := openCatalog(ctx, data, 0)
+	c, err := openBeside(ctx, data)
 	if err != nil {
 		return err
 	}

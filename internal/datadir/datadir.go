@@ -29,20 +29,36 @@ func Open(path string) (*Dir, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("create data folder: %w", err)
 	}
+	return open(path, "stop it, or choose another folder")
+}
+
+// Borrow is Open for a moment, of a folder that exists, by a program other than the
+// one that works on it for long. If another process has it, the error is
+// [ErrLocked], names that process, and says to restart it with this version of Ferry.
+func Borrow(path string) (giveBack func() error, err error) {
+	d, err := open(path, "restart it with this version of Ferry, then run this again")
+	if err != nil {
+		return nil, err
+	}
+	return d.Close, nil
+}
+
+// open says what to do if another process has the folder.
+func open(path, advice string) (*Dir, error) {
 	lock, err := os.OpenFile(filepath.Join(path, "LOCK"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock data folder: %w", err)
 	}
-	if err := take(lock); err != nil {
+	if err := take(lock, advice); err != nil {
 		return nil, errors.Join(fmt.Errorf("data folder %s: %w", path, err), lock.Close())
 	}
 	return &Dir{path, lock}, nil
 }
 
-func take(lock *os.File) error {
+func take(lock *os.File, advice string) error {
 	err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
-		return fmt.Errorf("%w by %s: stop it, or choose another folder", ErrLocked, holder(lock))
+		return fmt.Errorf("%w by %s: %s", ErrLocked, holder(lock), advice)
 	}
 	if err != nil {
 		return fmt.Errorf("lock: %w", err)

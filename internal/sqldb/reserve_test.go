@@ -38,7 +38,7 @@ func TestReserve(t *testing.T) {
 	path := filepath.Join(dir, "db")
 	reserved := func() *sqldb.DB {
 		t.Helper()
-		db, err := sqldb.OpenReserved(t.Context(), path, schema, 4<<20)
+		db, err := sqldb.OpenWith(t.Context(), path, schema, sqldb.Options{Reserved: 4 << 20})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -45,21 +45,32 @@ type DB struct {
 // missing of the migrations: files NNNN_name.sql in the root of migrations, in
 // the order of their numbers.
 func Open(ctx context.Context, path string, migrations fs.FS) (*DB, error) {
-	return OpenReserved(ctx, path, migrations, 0)
+	return OpenWith(ctx, path, migrations, Options{})
 }
 
-// OpenReserved is Open for a database that keeps so many bytes of the disk for
-// its updates, in a file beside it that has -reserve at the end of its name. When
-// the disk is full they are given up to [DB.Update], but not to
-// [DB.UpdateIfRoom], and taken back when there is room again, twice as much at
-// least. Where they cannot be had, they are missing.
-func OpenReserved(ctx context.Context, path string, migrations fs.FS, reserved int64) (*DB, error) {
-	reserve := openReserve(path+"-reserve", reserved)
+// Options of [OpenWith]; zero values mean none.
+type Options struct {
+	// Reserved is how many bytes of the disk are kept for updates, in a file beside
+	// the database that has -reserve at the end of its name. When the disk is full
+	// they are given up to [DB.Update], but not to [DB.UpdateIfRoom], and taken back
+	// when there is room again, twice as much at least. Where they cannot be had, they
+	// are missing.
+	Reserved int64
+	// Alone is for a database that another process may be using: its schema must not
+	// be changed under that one. If migrations are missing, they are applied between
+	// Alone and the leave that it returns. When it fails for some seconds, and they are
+	// still missing, nothing is changed, and its error is returned.
+	Alone Alone
+}
+
+// OpenWith is Open with options.
+func OpenWith(ctx context.Context, path string, migrations fs.FS, o Options) (*DB, error) {
+	reserve := openReserve(path+"-reserve", o.Reserved)
 	write, err := connect(path, "immediate", false, 1)
 	if err != nil {
 		return nil, err
 	}
-	if err := migrate(ctx, write, path, migrations); err != nil {
+	if err := migrate(ctx, write, path, migrations, o.Alone); err != nil {
 		return nil, errors.Join(err, write.Close())
 	}
 	writer, err := write.Conn(ctx)
@@ -137,4 +148,10 @@ func IsUnique(err error) bool {
 func IsFull(err error) bool {
 	e, ok := errors.AsType[sqlite3.Error](err)
 	return ok && e.Code == sqlite3.ErrFull
+}
+
+// isBusy reports whether err says that another connection is in the way.
+func isBusy(err error) bool {
+	e, ok := errors.AsType[sqlite3.Error](err)
+	return ok && e.Code == sqlite3.ErrBusy
 }

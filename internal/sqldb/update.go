@@ -47,14 +47,14 @@ const (
 // while it waits.
 //
 // fn may be run more than once, each time as if it had not been run before: another
-// one of its group may fail, or the disk be full, and what [OpenReserved] keeps be
+// one of its group may fail, or the disk be full, and what [Options].Reserved keeps be
 // given up to it.
 func (db *DB) Update(ctx context.Context, fn func(ctx context.Context, tx *sql.Tx) error) error {
 	return db.update(&update{ctx: ctx, fn: fn, done: make(chan error, 1)})
 }
 
 // UpdateIfRoom is Update for what may be refused when the disk is full: it leaves
-// to others what [OpenReserved] keeps. See [IsFull].
+// to others what [Options].Reserved keeps. See [IsFull].
 func (db *DB) UpdateIfRoom(ctx context.Context, fn func(ctx context.Context, tx *sql.Tx) error) error {
 	return db.update(&update{ctx: ctx, fn: fn, done: make(chan error, 1), ifRoom: true})
 }
