@@ -25,7 +25,7 @@ type Sum struct {
 const sumChunk = 8 << 10
 
 // fewBytes are at least as many as are left of a chunk that fold has taken.
-const fewBytes = 64
+const fewBytes = 128
 
 // Summer computes a [Sum] of what is written to it. It never fails, and after
 // the first few no Write allocates. It must come from [NewSummer] and is used by one goroutine.
