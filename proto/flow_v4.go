@@ -16,9 +16,9 @@ import (
 const (
 	// batchV4 is how much is read, sealed and written at once, and the largest
 	// packet if that is more.
-	batchV4 = 256 << 10
+	batchV4 = 512 << 10
 	// batchesV4 is how many batches there are of a file at most.
-	batchesV4 = 8
+	batchesV4 = 4
 	// sealersV4 is how many goroutines seal those of one file at most.
 	sealersV4 = 4
 )
