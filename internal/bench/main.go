@@ -50,6 +50,13 @@ var suites = []suite{
 }
 
 func main() {
+	if len(os.Args) == 3 && os.Args[1] == holdCommand {
+		if err := hold(os.Args[2], os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	var o options
 	flag.IntVar(&o.rounds, "rounds", 9, "how often each contestant runs; the first round of each is not counted")
 	flag.Int64Var(&o.size, "size", 0, "size of the file in bytes; 0 is that of the suite")
@@ -117,11 +124,12 @@ func turns(ctx context.Context, rounds int, contestants []contestant) ([][]cost,
 	costs := make([][]cost, len(contestants))
 	for round := range rounds + 1 {
 		for i, c := range contestants {
-			if err := settle(c.memory); err != nil {
+			release, err := settle(ctx, c.memory)
+			if err != nil {
 				return nil, err
 			}
 			took, err := c.deliver(ctx, fmt.Sprintf("round-%d", round))
-			if err != nil {
+			if err = errors.Join(err, release()); err != nil {
 				return nil, fmt.Errorf("%s: %w", c.name, err)
 			}
 			if round > 0 {

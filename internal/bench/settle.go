@@ -1,23 +1,120 @@
 package main
 
 import (
+	"bufio"
+	"context"
+	"errors"
 	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // settle makes turns alike: what the one before left to be written is written,
-// and the memory that this one needs is there. A virtual machine may give free
-// memory back to its host, and fetching a page from there again costs more than
-// writing it, which would be counted as the contestant's.
-func settle(memory int64) error {
+// and the memory that this one needs is there. A virtual machine gives free
+// memory back to its host within seconds, and fetching a page from there again
+// costs more than writing it, which would be counted as the contestant's. So a
+// process of its own holds as much, and lets go of it as it is used, until
+// release is called. It is another process because the most memory that a process has
+// had counts for the commands that it starts.
+func settle(ctx context.Context, memory int64) (release func() error, err error) {
 	unix.Sync()
 	if memory == 0 {
-		return nil
+		return func() error { return nil }, nil
 	}
-	b, err := unix.Mmap(-1, 0, int(memory), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE)
+	self, err := os.Executable()
 	if err != nil {
-		return fmt.Errorf("fetch %d bytes of memory: %w", memory, err)
+		return nil, err
 	}
-	return unix.Munmap(b)
+	cmd := exec.CommandContext(ctx, self, holdCommand, strconv.FormatInt(memory, 10))
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		return nil, errors.Join(fmt.Errorf("hold %d bytes of memory: %w", memory, err), in.Close(), cmd.Wait())
+	}
+	return func() error { return errors.Join(in.Close(), cmd.Wait()) }, nil
+}
+
+const (
+	// holdCommand is the argument that makes this program hold memory.
+	holdCommand = "hold-memory"
+	// held is how much of it is let go at once.
+	held = 32 << 20
+)
+
+// hold holds so many bytes, says so, and lets go of them such that as much stays
+// free as was, until in ends.
+func hold(memory string, in io.Reader, out io.Writer) error {
+	n, err := strconv.ParseInt(memory, 10, 64)
+	if err != nil {
+		return err
+	}
+	var parts [][]byte
+	for ; n > 0; n -= held {
+		b, err := unix.Mmap(-1, 0, held, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+		if err != nil {
+			return fmt.Errorf("fetch memory: %w", err)
+		}
+		_ = unix.Madvise(b, unix.MADV_HUGEPAGE) // let go of in no time, where there are any
+		for i := 0; i < len(b); i += 4096 {
+			b[i] = 1
+		}
+		parts = append(parts, b)
+	}
+	free, err := freeMemory()
+	if err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintln(out, "held"); err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(io.Discard, in)
+		ended <- err
+	}()
+	for tick := time.NewTicker(5 * time.Millisecond); ; {
+		select {
+		case err := <-ended:
+			return err
+		case <-tick.C:
+		}
+		now, err := freeMemory()
+		if err != nil {
+			return err
+		}
+		for ; now < free && len(parts) > 0; now += held {
+			if err := unix.Munmap(parts[0]); err != nil {
+				return err
+			}
+			parts = parts[1:]
+		}
+	}
+}
+
+// freeMemory is how many bytes nobody uses: MemFree in proc(5).
+func freeMemory() (int64, error) {
+	b, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := strings.Cut(string(b), "MemFree:")
+	line, _, _ := strings.Cut(rest, "kB")
+	kib, err := strconv.ParseInt(strings.TrimSpace(line), 10, 64)
+	return kib << 10, err
 }
