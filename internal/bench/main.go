@@ -50,8 +50,8 @@ var suites = []suite{
 }
 
 func main() {
-	if len(os.Args) == 3 && os.Args[1] == holdCommand {
-		if err := hold(os.Args[2], os.Stdin, os.Stdout); err != nil {
+	if len(os.Args) == 4 && os.Args[1] == holdCommand {
+		if err := hold(os.Args[2], os.Args[3], os.Stdin, os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)
 			os.Exit(1)
 		}
@@ -116,6 +116,7 @@ type contestant struct {
 	name    string
 	short   string // in the heads of columns
 	memory  int64  // bytes that a run fills, the page cache's included; 0 if they are few
+	long    bool   // a run may take more than a second or two
 	deliver func(ctx context.Context, name string) (cost, error)
 }
 
@@ -124,7 +125,7 @@ func turns(ctx context.Context, rounds int, contestants []contestant) ([][]cost,
 	costs := make([][]cost, len(contestants))
 	for round := range rounds + 1 {
 		for i, c := range contestants {
-			release, err := settle(ctx, c.memory)
+			release, err := settle(ctx, c.memory, c.long)
 			if err != nil {
 				return nil, err
 			}

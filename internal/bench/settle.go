@@ -19,10 +19,10 @@ import (
 // and the memory that this one needs is there. A virtual machine gives free
 // memory back to its host within seconds, and fetching a page from there again
 // costs more than writing it, which would be counted as the contestant's. So a
-// process of its own holds as much, and lets go of it as it is used, until
-// release is called. It is another process because the most memory that a process has
+// process of its own fetches it and lets go of it: at once, or for a long run as it is
+// used, until release is called. It is another process because the most memory that a process has
 // had counts for the commands that it starts.
-func settle(ctx context.Context, memory int64) (release func() error, err error) {
+func settle(ctx context.Context, memory int64, long bool) (release func() error, err error) {
 	unix.Sync()
 	if memory == 0 {
 		return func() error { return nil }, nil
@@ -31,7 +31,7 @@ func settle(ctx context.Context, memory int64) (release func() error, err error)
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, self, holdCommand, strconv.FormatInt(memory, 10))
+	cmd := exec.CommandContext(ctx, self, holdCommand, strconv.FormatInt(memory, 10), strconv.FormatBool(long))
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -53,14 +53,18 @@ func settle(ctx context.Context, memory int64) (release func() error, err error)
 const (
 	// holdCommand is the argument that makes this program hold memory.
 	holdCommand = "hold-memory"
-	// held is how much of it is let go at once.
+	// held is how much of it is let go together.
 	held = 32 << 20
 )
 
-// hold holds so many bytes, says so, and lets go of them such that as much stays
-// free as was, until in ends.
-func hold(memory string, in io.Reader, out io.Writer) error {
+// hold fetches so many bytes and says so. It lets go of them before, or such that as
+// much stays free as was, until in ends.
+func hold(memory, long string, in io.Reader, out io.Writer) error {
 	n, err := strconv.ParseInt(memory, 10, 64)
+	if err != nil {
+		return err
+	}
+	slowly, err := strconv.ParseBool(long)
 	if err != nil {
 		return err
 	}
@@ -70,7 +74,9 @@ func hold(memory string, in io.Reader, out io.Writer) error {
 		if err != nil {
 			return fmt.Errorf("fetch memory: %w", err)
 		}
-		_ = unix.Madvise(b, unix.MADV_HUGEPAGE) // let go of in no time, where there are any
+		if slowly {
+			_ = unix.Madvise(b, unix.MADV_HUGEPAGE) // let go of in no time, where there are any
+		}
 		for i := 0; i < len(b); i += 4096 {
 			b[i] = 1
 		}
@@ -80,6 +86,18 @@ func hold(memory string, in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	letGo := func(n int64) (err error) {
+		for ; n > 0 && len(parts) > 0 && err == nil; n -= held {
+			err = unix.Munmap(parts[0])
+			parts = parts[1:]
+		}
+		return err
+	}
+	if !slowly {
+		if err := letGo(int64(len(parts)) * held); err != nil {
+			return err
+		}
+	}
 	if _, err := fmt.Fprintln(out, "held"); err != nil {
 		return err
 	}
@@ -88,7 +106,7 @@ func hold(memory string, in io.Reader, out io.Writer) error {
 		_, err := io.Copy(io.Discard, in)
 		ended <- err
 	}()
-	for tick := time.NewTicker(5 * time.Millisecond); ; {
+	for tick := time.NewTicker(5 * time.Millisecond); len(parts) > 0; {
 		select {
 		case err := <-ended:
 			return err
@@ -98,13 +116,11 @@ func hold(memory string, in io.Reader, out io.Writer) error {
 		if err != nil {
 			return err
 		}
-		for ; now < free && len(parts) > 0; now += held {
-			if err := unix.Munmap(parts[0]); err != nil {
-				return err
-			}
-			parts = parts[1:]
+		if err := letGo(free - now); err != nil {
+			return err
 		}
 	}
+	return <-ended
 }
 
 // freeMemory is how many bytes nobody uses: MemFree in proc(5).

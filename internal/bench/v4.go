@@ -270,7 +270,7 @@ func benchScale(ctx context.Context, dir, binary string, o options) (err error) 
 		}
 		short := fmt.Sprintf("%d MiB", times*size>>20)
 		contestants = append(contestants, contestant{
-			name: "ferry send, " + short, short: short, memory: times*size + spare,
+			name: "ferry send, " + short, short: short, memory: times*size + spare, long: true,
 			deliver: func(ctx context.Context, name string) (cost, error) {
 				if err := errors.Join(warm(source), resetPeak(native.cmd.Process.Pid)); err != nil {
 					return cost{}, err
