@@ -98,8 +98,8 @@ func TestUnreachable(t *testing.T) {
 		for _, before := range all[1:] {
 			words := "default cannot be reached: one upload after another tries it, the next at " + begun.Add(wait).Format("15:04:05") + " UTC"
 			if u := g.see(before.ID); u.State != StateQueued || u.Attempts.Count != 0 || u.Change != before.Change ||
-				!strings.Contains(*orEmpty(u.Blocked), words) {
-				t.Fatalf("%s is %s after %d attempts, change %d, blocked: %s; want it untouched, and %q", u.Name, u.State, u.Attempts.Count, u.Change, *orEmpty(u.Blocked), words)
+				!strings.Contains(*orEmpty(u.Blocked), words) || u.Attempts.NextAt == nil || !u.Attempts.NextAt.Equal(begun.Add(wait)) {
+				t.Fatalf("%s is %s after %d attempts, next at %v, change %d, blocked: %s; want it untouched, and %q", u.Name, u.State, u.Attempts.Count, u.Attempts.NextAt, u.Change, *orEmpty(u.Blocked), words)
 			}
 		}
 		s, err := g.destination(t.Context(), DefaultDestination)

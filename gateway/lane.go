@@ -304,7 +304,7 @@ func (l *lane) blockUnreachable(u *Upload) {
 	}
 	u.Blocked = new("the destination " + l.Name + " cannot be reached: one upload after another tries it, the next at " + next.Format("15:04:05") +
 		" UTC, and this one is delivered when it can be")
-	if at := u.Attempts.NextAt; at != nil && at.Before(next) {
+	if at := u.Attempts.NextAt; at == nil || at.Before(next) {
 		u.Attempts.NextAt = &next
 	}
 }

@@ -71,5 +71,5 @@ type Progress struct {
 type Attempts struct {
 	Count     int        `json:"count"`
 	LastError *string    `json:"last_error"` // null if the last attempt did not fail
-	NextAt    *time.Time `json:"next_at"`    // null unless waiting
+	NextAt    *time.Time `json:"next_at"`    // null unless waiting, or queued for a destination that cannot be reached
 }

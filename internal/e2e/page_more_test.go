@@ -89,6 +89,28 @@ func TestPageDestinations(t *testing.T) {
 	}
 }
 
+// TestPageUnreachable sends files that wait, as their destination cannot be reached.
+func TestPageUnreachable(t *testing.T) {
+	t.Parallel()
+	inBrowsers(t, pageUnreachable)
+}
+
+func pageUnreachable(t *testing.T, browser string) {
+	srv := startV4(t, t.TempDir())
+	between := newRelay(t, srv.v4)
+	gw := srv.startGatewayV4(t.TempDir(), between.address(), "page").process
+	between.cut.Store(true)
+	between.drop()
+	browseIn(t, browser, "unreachable", gw, map[string]any{"pictures": *pagePictures}, map[string]func(){
+		"heal": func() { between.cut.Store(false) },
+	})
+	for _, name := range []string{"first.txt", "second.txt", "third.txt"} {
+		if b, err := os.ReadFile(srv.stored("page", name)); err != nil || string(b) != name {
+			t.Errorf("stored %q, %v; want %q", b, err, name)
+		}
+	}
+}
+
 // waitClosed waits until a gateway lets nobody in without a token: one that runs
 // looks for its first every now and then.
 func waitClosed(t *testing.T, base string) {

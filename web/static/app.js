@@ -301,6 +301,15 @@ function lookSoon() {
   }, pace.waiting);
 }
 
+let overdue = 0;
+
+/** Learns when destinations that cannot be reached are tried next, should no event have come of the last time. */
+function lookIfOverdue() {
+  if (performance.now() < overdue || !uploads.isOverdue(pace.troubled, api.now())) return;
+  overdue = performance.now() + pace.resting + state.uploads.length;
+  look();
+}
+
 /** @param {import("./api.js").Happening[]} happenings */
 function happened(happenings) {
   /** @type {Map<string, Upload>} */
@@ -310,8 +319,8 @@ function happened(happenings) {
     if ("upload" in happening) told.set(happening.upload.id, happening.upload);
     else if ("id" in happening) gone.push(happening.id);
   }
+  if (told.size > 0 && (uploads.isFiltered() || uploads.concernsOthers(told))) lookSoon();
   if (told.size > 0) uploads.hear([...told.values()]);
-  if (told.size > 0 && uploads.isFiltered()) lookSoon();
   if (gone.length > 0) uploads.forget(gone);
 }
 
@@ -332,6 +341,7 @@ window.addEventListener("pagehide", sending.noteUnsent);
 setInterval(() => {
   if (isIdle()) live.stop();
   if (sending.isStill()) lookSoon();
+  if (live.is) lookIfOverdue();
   if (!document.hidden) changed();
 }, 1000);
 

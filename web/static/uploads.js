@@ -3,7 +3,7 @@
 import { listAddress } from "./api.js";
 import { tell } from "./say.js";
 import { changed, noFilter, state } from "./state.js";
-import { isMoving } from "./words.js";
+import { isMoving, isUnreached, isWaiting } from "./words.js";
 
 /**
  * @typedef {import("./api.js").Upload} Upload
@@ -84,6 +84,32 @@ export function hear(uploads) {
   state.uploads.length = most;
   state.next = listAddress(state.filter, state.uploads[most - 1].id);
 }
+
+/**
+ * Whether what events say of uploads, before it is taken in, is about their
+ * destinations as well: of others that wait there, which it holds for, no event
+ * comes.
+ * @param {Map<string, Upload>} told by their ids
+ */
+export function concernsOthers(told) {
+  const known = new Map(state.uploads.map((u) => [u.id, u]));
+  /** @type {Map<string, string | null>} by the name of a destination, why others wait for it */
+  const blocked = new Map();
+  for (const upload of told.values()) {
+    const begins = upload.phase === "sending" && known.get(upload.id)?.phase !== "sending";
+    if (begins || upload.state === "delivered") blocked.set(upload.destination_name, null);
+    else if (isWaiting(upload)) blocked.set(upload.destination_name, upload.blocked);
+  }
+  return state.uploads.some((u) => isWaiting(u) && !told.has(u.id) && blocked.has(u.destination_name) && blocked.get(u.destination_name) !== u.blocked);
+}
+
+/**
+ * Whether a destination was to be tried so many milliseconds ago, as far as is
+ * known here: no event tells when it is tried next.
+ * @param {number} ago
+ * @param {number} now by the gateway's clock
+ */
+export const isOverdue = (ago, now) => state.uploads.some((u) => isUnreached(u) && now - Date.parse(u.attempts.next_at ?? "") > ago);
 
 /** @param {string[]} ids */
 export function forget(ids) {

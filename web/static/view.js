@@ -563,7 +563,7 @@ export class View {
       },
       removeVerb: moving ? "cancel" : "remove",
       remove: () => this.#actions.remove(upload.id),
-      retryVerb: upload.held ? null : upload.state === "waiting" ? "retryNow" : upload.state === "failed" || upload.state === "cancelled" ? "retry" : null,
+      retryVerb: retryVerb(upload),
       retry: () => this.#actions.control(upload.id, "retry"),
       holdVerb,
       hold: () => holdVerb && this.#actions.control(upload.id, holdVerb),
@@ -691,6 +691,13 @@ export class View {
       setTimeout(() => setText(button, text("copy")), 1500);
     });
   }
+}
+
+/** @param {Upload} upload */
+function retryVerb(upload) {
+  if (upload.held) return null;
+  if (upload.state === "waiting" || words.isUnreached(upload)) return "retryNow";
+  return upload.state === "failed" || upload.state === "cancelled" ? "retry" : null;
 }
 
 /** @param {Upload} upload */

@@ -51,7 +51,7 @@ export function facts(upload, now, rate) {
     case "receiving":
       return [upload.size === null ? text("soFar", { size: size(progress.bytes) }) : text("sizeOf", { size: size(progress.bytes), total })];
     case "queued":
-      return [total, text(upload.held ? "untilReleased" : "kept")];
+      return [total, text(upload.held ? "untilReleased" : "kept"), ...(attempts.next_at ? [until(attempts.next_at, now)] : [])];
     case "delivering":
       return [...(attempts.count > 1 ? [text("attempt", { n: attempts.count })] : []), phase(upload), total, ...pace(rate, progress.total_bytes - progress.bytes)];
     case "waiting":
@@ -262,6 +262,18 @@ export const almost = (bytes, all) => Math.min(bytes, Math.floor(all * 0.99));
  * @param {Upload} upload
  */
 export const there = ({ state, progress }) => (state === "receiving" ? 0 : almost(progress.bytes, progress.total_bytes));
+
+/**
+ * Whether an upload waits for an attempt.
+ * @param {Upload} upload
+ */
+export const isWaiting = ({ state, held }) => (state === "queued" || state === "waiting") && !held;
+
+/**
+ * Whether an upload waits because its destination cannot be reached.
+ * @param {Upload} upload
+ */
+export const isUnreached = (upload) => isWaiting(upload) && upload.blocked !== null && upload.attempts.next_at !== null;
 
 /**
  * Whether an upload goes on without anybody doing anything.

@@ -18,7 +18,7 @@ const npm = createRequire(new URL("../../../tools/npm/package.json", import.meta
 const { chromium, firefox } = npm("playwright-core");
 const axeSource = await readFile(npm.resolve("axe-core/axe.min.js"), "utf8");
 
-const scenarios = { journey, large, keyboard, states, coloured, troubled, many, scriptless, languages, pseudo, tokens, folders, thousands, tabs, restart, history, destinations, docs };
+const scenarios = { journey, large, keyboard, states, coloured, troubled, many, scriptless, languages, pseudo, tokens, folders, thousands, tabs, restart, history, destinations, unreachable, docs };
 const [name, parameters] = process.argv.slice(2);
 const given = JSON.parse(parameters);
 
@@ -121,6 +121,13 @@ async function stands(page, file, words) {
   }
 }
 
+/** Waits until something holds that has to be asked for: a page's own wait takes the promise of it for the answer. */
+async function until(holds) {
+  for (const limit = performance.now() + patience; !(await holds()); await new Promise((resolve) => setTimeout(resolve, 100))) {
+    assert.ok(performance.now() < limit, `this has not come to hold: ${holds}`);
+  }
+}
+
 async function heard(page, text) {
   await page.locator("#said").getByText(text).first().waitFor({ state: "attached" });
 }
@@ -188,6 +195,12 @@ async function ask(action) {
 async function post(name, content) {
   const answer = await fetch(`${given.base}/uploads?name=${encodeURIComponent(name)}`, { method: "POST", body: content, headers: { "Content-Type": "text/plain" } });
   assert.equal(answer.status, 202, `${name}: ${await answer.text()}`);
+}
+
+/** How many uploads the gateway lists. */
+async function listed(query) {
+  const { uploads } = await (await fetch(new URL(`/uploads?${query}`, given.base))).json();
+  return uploads.length;
 }
 
 /** Has the page look at the list, whether events come or not. */
@@ -473,7 +486,7 @@ async function troubled() {
   await stands(page, "refused.txt", "Receiving");
   const coming = request(`${given.base}/uploads?name=refused.txt`, { method: "POST", headers: { "Content-Length": content.length, "Content-Type": "text/plain" } }).on("error", () => {});
   coming.write(content.subarray(1));
-  await page.waitForFunction(async () => (await (await fetch("uploads?limit=1&name=refused.txt")).json()).uploads.length === 1, null, { polling: 250 });
+  await until(async () => (await listed("limit=1&name=refused.txt")) === 1);
   const looked = async () => {
     await Promise.all([page.waitForResponse((answer) => new URL(answer.url()).search === "?limit=50"), look(page)]);
     await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve, 100)))); // and shows it
@@ -482,7 +495,7 @@ async function troubled() {
   assert.equal(await page.locator(".row h3").getByText("refused.txt", { exact: true }).count(), 1, "rows of a file that comes in");
   await refuse();
   coming.destroy();
-  await page.waitForFunction(async () => (await (await fetch("uploads?limit=1&name=refused.txt")).json()).uploads.length === 0, null, { polling: 250 });
+  await until(async () => (await listed("limit=1&name=refused.txt")) === 0);
   await looked();
   await stands(page, "refused.txt", "Not sent");
   await row(page, "refused.txt").getByRole("button", { name: "Remove refused.txt" }).click();
@@ -832,10 +845,7 @@ async function folders() {
   await row(page, "void").getByText("There is no file in this folder").waitFor();
   await accessible(page);
   await row(page, "void").getByRole("button", { name: "Remove void" }).click();
-  await page.waitForFunction(async () => {
-    const listed = await (await fetch("uploads?state=delivered&limit=500")).json();
-    return listed.uploads.length === 300;
-  }, null, { polling: 250, timeout: 60_000 });
+  await until(async () => (await listed("state=delivered&limit=500")) === 300);
   await page.locator("#total-line").waitFor({ state: "hidden", timeout: 60_000 });
   assert.match(await page.locator(".row h3").first().innerText(), /^tree\//);
 
@@ -1120,7 +1130,7 @@ async function destinations() {
   await page.locator("#trouble").getByText("A label is not as labels are").waitFor();
   await choice.selectOption("one");
   await choose(page, "third.txt");
-  await page.waitForFunction(async () => (await (await fetch("uploads?name=third.txt&state=delivered")).json()).uploads.length === 1, null, { polling: 250 });
+  await until(async () => (await listed("name=third.txt&state=delivered")) === 1);
   await page.getByRole("button", { name: "Show all" }).click();
   await page.locator("#trouble").waitFor({ state: "hidden" });
   await stands(page, "third.txt", "Delivered");
@@ -1129,6 +1139,70 @@ async function destinations() {
   await stands(page, "second.txt", "Delivered");
   await stands(page, "empty.txt", "Delivered");
   await close();
+}
+
+/** Files wait for a destination that cannot be reached: each can be tried at once, and the page goes on saying when one is tried next. */
+async function unreachable() {
+  const { page, faults, close } = await open();
+  const lists = (url) => url.pathname === "/uploads";
+  let looks = 0;
+  page.on("request", (request) => {
+    if (request.method() === "GET" && lists(new URL(request.url()))) looks++;
+  });
+  const began = performance.now();
+  const files = ["first.txt", "second.txt", "third.txt"];
+  await page.getByLabel("Choose files").setInputFiles(files.map((name) => ({ name, mimeType: "text/plain", buffer: Buffer.from(name) })));
+  const button = (file) => row(page, file).getByRole("button", { name: `Try now ${file}` });
+  for (const file of files) await button(file).waitFor();
+  await page.waitForFunction(() => [...document.querySelectorAll(".row .state")].filter((line) => /^Queued .* · kept safely, waiting for its turn · next attempt (now|in \d+ (second|minute)s?)/.test(line.innerText.replace(/\s+/g, " "))).length === 2);
+
+  // When that is stays true, and is not asked for all the time.
+  await staysTrue(page);
+  const seconds = (performance.now() - began) / 1000;
+  assert.ok(looks < 12 + seconds / 4, `the page has asked for the list ${looks} times in ${seconds} seconds`);
+  await accessible(page);
+  await narrow(page);
+  if (given.pictures) await pictured(faults, () => page.screenshot({ path: join(given.pictures, "unreachable.png"), fullPage: true }));
+
+  // Nor does it need to hear of the attempts, which may be somebody else's.
+  const deaf = await open({ prepare: (page) => page.addInitScript(hearNothing) });
+  await staysTrue(deaf.page);
+  await deaf.close();
+
+  const name = await page.locator(".row").filter({ has: page.locator(".state strong").getByText("Queued") }).last().locator("h3").innerText();
+  await button(name).click();
+  await row(page, name).getByText("1 attempt so far").waitFor();
+  await ask("heal");
+  await button(name).click();
+  for (const file of files) await stands(page, file, "Delivered");
+  await close();
+}
+
+/** Waits until each row says when its destination is tried next, and that is another time than before. */
+async function staysTrue(page) {
+  const times = () => page.locator(".row .reason").evaluateAll((reasons) => reasons.map((reason) => /the next at (\S+) UTC/.exec(reason.textContent)?.[1]));
+  await row(page, "first.txt").getByText("UTC").waitFor();
+  const before = await times();
+  await until(async () => {
+    const { next_at } = await (await fetch(new URL("/destinations/default", given.base))).json();
+    const time = next_at.slice(11, 19);
+    return !before.includes(time) && (await times()).every((t) => t === time);
+  });
+}
+
+/** Has events begin, and none come; it runs in the browser. */
+function hearNothing() {
+  const { fetch } = globalThis;
+  globalThis.fetch = async (address, options) => {
+    if (!String(address).endsWith("/events")) return fetch(address, options);
+    const say = (stream, text) => stream.enqueue(new TextEncoder().encode(text));
+    return new Response(new ReadableStream({
+      start: (stream) => {
+        say(stream, "event: ready\ndata: {}\n\n");
+        setInterval(() => say(stream, ":\n\n"), 5000); // signs of life
+      },
+    }));
+  };
 }
 
 /** Ten thousand uploads, looked through, filtered, and acted upon. */
