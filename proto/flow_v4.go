@@ -21,6 +21,9 @@ const (
 	batchesV4 = 4
 	// sealersV4 is how many goroutines seal those of one file at most.
 	sealersV4 = 4
+	// marksV4 is how many marks there are of a file at most: the window is what
+	// the server says, and may be larger than memory.
+	marksV4 = 256
 )
 
 // A flowV4 is the way of a file's bytes from the source to the connection: one
@@ -51,6 +54,7 @@ type flowV4 struct {
 
 	mu    sync.Mutex
 	marks []markV4 // guarded by mu: of what has been hashed and is not known to be kept
+	apart int64    // guarded by mu: how far the marks that follow are apart, at least
 
 	readErr  error // of the source; set by the reader before done
 	placeErr error // of reserving; set by the reader before done
@@ -370,13 +374,27 @@ func (f *flowV4) hash() {
 	}
 }
 
-// mark notes the sum of what has been hashed. There are as many marks as there
-// are batches in a window.
+// mark notes the sum of what has been hashed. Where there would be too many marks,
+// every other one goes, and those that follow are as far apart.
 func (f *flowV4) mark() {
-	state, _ := f.d.hash.MarshalBinary() // never fails
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.marks = append(f.marks, markV4{f.d.hash.size, state})
+	size, n := f.d.hash.size, len(f.marks)
+	switch {
+	case n == 0:
+		f.apart = 0
+	case size < f.marks[n-1].size+f.apart && size < f.d.offer.Size:
+		return
+	case n == marksV4:
+		f.apart = 2 * (f.marks[1].size - f.marks[0].size)
+		for i := range marksV4 / 2 {
+			f.marks[i] = f.marks[2*i+1]
+		}
+		clear(f.marks[marksV4/2:])
+		f.marks = f.marks[:marksV4/2]
+	}
+	state, _ := f.d.hash.MarshalBinary() // never fails
+	f.marks = append(f.marks, markV4{size, state})
 }
 
 // remember hands out the sum of what the server keeps.
