@@ -12,6 +12,7 @@ import (
 // destinationStatus is what a gateway says of a destination.
 type destinationStatus struct {
 	Name       string     `json:"name"`
+	URL        string     `json:"url"`
 	State      string     `json:"state"`
 	Paused     bool       `json:"paused"`
 	Queued     int        `json:"queued"`
