@@ -239,8 +239,15 @@ func TestIfMatch(t *testing.T) {
 		t.Errorf("forget: %d %s, want 204", a.StatusCode, a.body)
 	}
 	s.ask(t, "DELETE", u.address(), nil, "If-Match", "*").problem(t, kindNotFound)
+	other := c.take("c", "hello")
+	tag = func() string { return s.ask(t, "HEAD", other.address(), nil).Header.Get("ETag") }
+	for _, field := range []string{"*", tag(), `"other", W/` + tag()} {
+		s.ask(t, "POST", other.address()+"/hold", nil, "If-None-Match", field).problem(t, kindPrecondition)
+	}
+	s.ask(t, "POST", other.address()+"/hold", nil, "If-None-Match", `"other"`).upload(t, http.StatusOK)
 	s.ask(t, "DELETE", "/uploads/x", nil, "If-Match", "*").problem(t, kindNotFound)
 	s.ask(t, "PUT", "/uploads/b", strings.NewReader("x"), "If-Match", "*").problem(t, kindPrecondition)
+	s.ask(t, "POST", "/uploads?name=b", strings.NewReader("x"), "If-Match", "*").problem(t, kindPrecondition)
 }
 
 // TestIfMatchToTheEnd has an upload change between the look at it and the transaction.

@@ -223,6 +223,8 @@ func (c *fakeCore) known(context.Context, outlet, proto.FileName, [32]byte) (Upl
 	return Upload{}, false, nil
 }
 
+func (c *fakeCore) unused(context.Context, outlet, proto.FileName) error { return nil }
+
 func (c *fakeCore) answered(context.Context, *keyed) (bool, error) { return false, nil }
 
 func (c *fakeCore) delivered(context.Context, *keyed, []Upload) error { return nil }
@@ -293,6 +295,8 @@ func (r *fakeReception) rename(i int, name proto.FileName) { r.files[i].Name = n
 func (r *fakeReception) label(labels map[string]string) { r.labels = maps.Clone(labels) }
 
 func (r *fakeReception) describe(at attributes) { r.at = at }
+
+func (r *fakeReception) ifVacant() {}
 
 func (r *fakeReception) commit() ([]Upload, error) {
 	if err := r.core.fails("commit"); err != nil {

@@ -36,6 +36,8 @@ func (c *collected) label(map[string]string) {}
 
 func (c *collected) describe(attributes) {}
 
+func (c *collected) ifVacant() {}
+
 func (c *collected) commit() ([]Upload, error) { return nil, nil }
 
 func (c *collected) fresh() bool { return true }

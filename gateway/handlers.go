@@ -38,6 +38,7 @@ import (
 //	@Param			X-Ferry-Mtime		header	string	false	"The same as mtime, which goes before it"	example(2026-03-14T15:09:26Z)
 //	@Param			Repr-Digest			header	string	false	"What the body adds up to, as RFC 9530 has it: sha-256 or sha-512, others are ignored. Content-Digest is as good; each of these fields may stand in the header, or in the trailer if Trailer announces it. A form's is of the whole form. If it is another, nothing is kept."	example(sha-256=:y2Ry/HrB375HT0MPi5JhRFjGYN9wgiPl84SGUbpgZI8=:)
 //	@Param			Idempotency-Key		header	string	false	"Names the request: sent again with the same key, it is done once and gets the first answer. 1 to 255 printable ASCII characters, in quotes."	example("build-17")
+//	@Param			If-None-Match	header	string	false	"*: only if there is no file of any of the names yet, whatever its content: none that is queued, on its way or delivered, nor one that the gateway has delivered before. Without it, the same content is answered with the upload that there is. An ETag matches no file."	example(*)
 //	@Param			Prefer				header	string	false	"wait=N: how many seconds the answer may wait for the delivery, 60 at most"	example(wait=30)
 //	@Success		200	{object}	Upload	"All of it is there already under the same names: queued, on its way or delivered, and nothing was queued again. A form is answered with a list."
 //	@Header			200	{string}	Location	"The upload's address; of several, the first's"
@@ -57,6 +58,7 @@ import (
 //	@Failure		409	{object}	problem	"An upload of this name and other content is on its way or delivered; or somebody cancelled the upload while it came in, or while Prefer had the answer wait; or a request with the same Idempotency-Key is being answered"
 //	@Header			409	{integer}	Retry-After	"When to send it again, in seconds, if another request has the key"
 //	@Failure		411	{object}	problem	"Neither Content-Length nor Transfer-Encoding was sent"
+//	@Failure		412	{object}	problem	"There is a file of one of the names, and If-None-Match is *; or the request has an If-Match"
 //	@Failure		413	{object}	problem	"The destination does not take so large a file, or the form has too much in it"
 //	@Failure		415	{object}	problem	"The body is encoded in a way that is not taken"
 //	@Failure		422	{object}	problem	"The Idempotency-Key was another request's"
@@ -87,6 +89,9 @@ func (a *httpAPI) takeIn(x *exchange, r *http.Request) (kept []Upload, form bool
 	}
 	defer release()
 	if err := checkCoding(r); err != nil {
+		return nil, false, err
+	}
+	if err := noMatch(r); err != nil {
 		return nil, false, err
 	}
 	mediaType, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
@@ -145,6 +150,14 @@ func (a *httpAPI) takeRaw(x *exchange, r *http.Request, q url.Values, to outlet,
 	in.to(to)
 	in.label(labels)
 	in.describe(at)
+	if onlyNew(r) {
+		in.ifVacant()
+		if keyedOf(r.Context()) == nil { // else it may have been answered before
+			if err := a.core.unused(r.Context(), to, name); err != nil {
+				return nil, err
+			}
+		}
+	}
 	d, err := newDigests(r, true)
 	if err != nil {
 		return nil, err
@@ -193,6 +206,9 @@ func (a *httpAPI) takeForm(x *exchange, r *http.Request, boundary string) ([]Upl
 	in.to(to)
 	in.label(labels)
 	in.describe(at)
+	if onlyNew(r) {
+		in.ifVacant()
+	}
 	d, err := newDigests(r, false)
 	if err != nil {
 		return nil, err
@@ -327,11 +343,12 @@ func uploadID(r *http.Request) (ulid.ULID, error) {
 //	@Description	Cancels an upload that is under way and answers what it is then: it may have been delivered meanwhile. Forgets one that is delivered, failed or cancelled; what the destination holds stays there.
 //	@Param			id	path		string	true	"The upload's id"
 //	@Param			If-Match	header	string	false	"The ETag that the upload must still have: else nothing is changed"
+//	@Param			If-None-Match	header	string	false	"An ETag that the upload must not have: else nothing is changed"
 //	@Success		200	{object}	Upload	"No longer under way: cancelled, or delivered meanwhile"
 //	@Success		204	"Forgotten"
 //	@Failure		400	{object}	problem	"The address has a parameter: there are none"
 //	@Failure		404	{object}	problem	"There is no such upload"
-//	@Failure		412	{object}	problem	"It is not any more as If-Match has it"
+//	@Failure		412	{object}	problem	"It is not any more as If-Match has it, or is what If-None-Match has"
 //	@Router			/uploads/{id} [delete]
 func (a *httpAPI) deleteUpload(x *exchange, r *http.Request) error {
 	id, err := uploadID(r)
@@ -360,11 +377,12 @@ func (a *httpAPI) deleteUpload(x *exchange, r *http.Request) error {
 //	@Description	Queues an upload that failed, was cancelled or waits for its next attempt, at once. One that is queued for a destination that cannot be reached is tried at once.
 //	@Param			id	path		string	true	"The upload's id"
 //	@Param			If-Match	header	string	false	"The ETag that the upload must still have: else nothing is changed"
+//	@Param			If-None-Match	header	string	false	"An ETag that the upload must not have: else nothing is changed"
 //	@Success		202	{object}	Upload	"Queued"
 //	@Header			202	{integer}	Retry-After	"When to ask how it stands, in seconds"
 //	@Failure		400	{object}	problem	"The address has a parameter: there are none"
 //	@Failure		404	{object}	problem	"There is no such upload"
-//	@Failure		412	{object}	problem	"It is not any more as If-Match has it"
+//	@Failure		412	{object}	problem	"It is not any more as If-Match has it, or is what If-None-Match has"
 //	@Failure		409	{object}	problem	"It is under way or delivered, or its bytes are gone"
 //	@Router			/uploads/{id}/retry [post]
 func (a *httpAPI) retryUpload(x *exchange, r *http.Request) error {

@@ -22,10 +22,11 @@ import (
 //	@Description	Cancels an upload that is under way and answers what it is then: it may have been delivered meanwhile. One that is delivered, failed or cancelled stays as it is, and is the answer. Of one whose bytes are still coming in nothing is kept.
 //	@Param			id	path		string	true	"The upload's id"
 //	@Param			If-Match	header	string	false	"The ETag that the upload must still have: else nothing is changed"
+//	@Param			If-None-Match	header	string	false	"An ETag that the upload must not have: else nothing is changed"
 //	@Success		200	{object}	Upload	"No longer under way"
 //	@Failure		400	{object}	problem	"The address has a parameter: there are none"
 //	@Failure		404	{object}	problem	"There is no such upload"
-//	@Failure		412	{object}	problem	"It is not any more as If-Match has it"
+//	@Failure		412	{object}	problem	"It is not any more as If-Match has it, or is what If-None-Match has"
 //	@Router			/uploads/{id}/cancel [post]
 func (a *httpAPI) cancelUpload(x *exchange, r *http.Request) error {
 	return a.control(x, r, a.core.cancel)
@@ -40,10 +41,11 @@ func (a *httpAPI) cancelUpload(x *exchange, r *http.Request) error {
 //	@Description	Keeps an upload that is queued or waits from being delivered until it is released or retried, over restarts as well. Those of the same name that came later wait behind it.
 //	@Param			id	path		string	true	"The upload's id"
 //	@Param			If-Match	header	string	false	"The ETag that the upload must still have: else nothing is changed"
+//	@Param			If-None-Match	header	string	false	"An ETag that the upload must not have: else nothing is changed"
 //	@Success		200	{object}	Upload	"It is held"
 //	@Failure		400	{object}	problem	"The address has a parameter: there are none"
 //	@Failure		404	{object}	problem	"There is no such upload"
-//	@Failure		412	{object}	problem	"It is not any more as If-Match has it"
+//	@Failure		412	{object}	problem	"It is not any more as If-Match has it, or is what If-None-Match has"
 //	@Failure		409	{object}	problem	"It is coming in, being delivered, or final"
 //	@Router			/uploads/{id}/hold [post]
 func (a *httpAPI) holdUpload(x *exchange, r *http.Request) error {
@@ -59,10 +61,11 @@ func (a *httpAPI) holdUpload(x *exchange, r *http.Request) error {
 //	@Description	Lets an upload that is held be delivered, at once. One that is not held stays as it is.
 //	@Param			id	path		string	true	"The upload's id"
 //	@Param			If-Match	header	string	false	"The ETag that the upload must still have: else nothing is changed"
+//	@Param			If-None-Match	header	string	false	"An ETag that the upload must not have: else nothing is changed"
 //	@Success		200	{object}	Upload	"It is not held"
 //	@Failure		400	{object}	problem	"The address has a parameter: there are none"
 //	@Failure		404	{object}	problem	"There is no such upload"
-//	@Failure		412	{object}	problem	"It is not any more as If-Match has it"
+//	@Failure		412	{object}	problem	"It is not any more as If-Match has it, or is what If-None-Match has"
 //	@Failure		409	{object}	problem	"It is coming in, being delivered, or final"
 //	@Router			/uploads/{id}/release [post]
 func (a *httpAPI) releaseUpload(x *exchange, r *http.Request) error {

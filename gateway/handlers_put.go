@@ -28,6 +28,7 @@ const uploadsPath = "/uploads/"
 //	@Param			X-Ferry-Mtime	header	string		false	"The same as mtime, which goes before it"	example(2026-03-14T15:09:26Z)
 //	@Param			Repr-Digest			header	string	false	"What the body adds up to, as RFC 9530 has it: sha-256 or sha-512, others are ignored. Content-Digest is as good; each of these fields may stand in the header, or in the trailer if Trailer announces it. A form's is of the whole form. If it is another, nothing is kept."	example(sha-256=:y2Ry/HrB375HT0MPi5JhRFjGYN9wgiPl84SGUbpgZI8=:)
 //	@Param			Idempotency-Key	header	string		false	"Names the request: sent again with the same key, it is done once and gets the first answer. 1 to 255 printable ASCII characters, in quotes."	example("build-18")
+//	@Param			If-None-Match	header	string	false	"*: only if there is no file of that name yet, whatever its content: none that is queued, on its way or delivered, nor one that the gateway has delivered before. Without it, the same content is answered with the upload that there is. An ETag matches no file."	example(*)
 //	@Param			Prefer			header	string		false	"wait=N: how many seconds the answer may wait for the delivery, 60 at most"	example(wait=30)
 //	@Success		200	{object}	Upload	"It is there already under the same name: queued, on its way or delivered, and nothing was queued again"
 //	@Header			200	{string}	Location	"The upload's address"
@@ -45,7 +46,7 @@ const uploadsPath = "/uploads/"
 //	@Failure		409	{object}	problem	"An upload of this name and other content is on its way or delivered; or somebody cancelled the upload while it came in, or while Prefer had the answer wait; or a request with the same Idempotency-Key is being answered"
 //	@Header			409	{integer}	Retry-After	"When to send it again, in seconds, if another request has the key"
 //	@Failure		411	{object}	problem	"Neither Content-Length nor Transfer-Encoding was sent"
-//	@Failure		412	{object}	problem	"The request has an If-Match"
+//	@Failure		412	{object}	problem	"There is a file of that name, and If-None-Match is *; or the request has an If-Match"
 //	@Failure		413	{object}	problem	"The destination does not take so large a file"
 //	@Failure		415	{object}	problem	"The body is encoded in a way that is not taken"
 //	@Failure		422	{object}	problem	"The Idempotency-Key was another request's"

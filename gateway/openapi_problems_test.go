@@ -75,6 +75,11 @@ var provocations = map[string]func(t *testing.T) answer{
 		u := s.ask(t, "PUT", "/uploads/notes.txt", strings.NewReader(aText)).upload(t, http.StatusAccepted)
 		return s.ask(t, "DELETE", u.address(), nil, "If-Match", `"of-before"`)
 	},
+	"occupied": func(t *testing.T) answer {
+		s := newRealAPI(t)
+		s.ask(t, "PUT", "/uploads/notes.txt", strings.NewReader(aText)).upload(t, http.StatusAccepted)
+		return s.ask(t, "PUT", "/uploads/notes.txt", strings.NewReader(aText), "If-None-Match", "*")
+	},
 	"no-match": onReal("PUT", "/uploads/notes.txt", "If-Match", "*"),
 	"origin":   onReal("PUT", "/uploads/notes.txt", "Origin", "https://www.example.org"),
 	"host":     onReal("PUT", "/uploads/notes.txt", "Host", "www.example.org"),

@@ -114,6 +114,8 @@ type reception struct {
 	once   bool // see receiveOnce
 	made   int  // jobs, by commit
 
+	onlyNew bool // commit refuses a file if there is one of its name
+
 	promises []*promise // of room for what is held, until the end
 	promised int64      // bytes of them that were declared
 
@@ -167,6 +169,9 @@ func (r *reception) to(o outlet) {
 	defer r.mu.Unlock()
 	r.way = o.lane
 }
+
+// ifVacant has commit refuse a file if there is one of its name, whatever its content.
+func (r *reception) ifVacant() { r.onlyNew = true }
 
 // lane is where the files go.
 func (r *reception) lane() *lane {

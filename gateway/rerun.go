@@ -112,6 +112,42 @@ func (g *Gateway) known(ctx context.Context, to outlet, name proto.FileName, sum
 	return g.earlier(ctx, g.db.Read(), to.lane, from, name.String(), sum)
 }
 
+// vacant returns a refusal if there is an upload of a name that counts on a lane, or if
+// the destination is known to have that name from one that was forgotten.
+func (g *Gateway) vacant(ctx context.Context, tx *sql.Tx, l *lane, from *caller, name string) error {
+	switch e, ok, err := g.find(ctx, tx, l, from, name, [32]byte{}); {
+	case err != nil:
+		return err
+	case ok:
+		return occupied(name, e, from)
+	}
+	f, ok, err := lookUp(ctx, tx, l.client(), name)
+	if err == nil && ok && f.confirmed {
+		err = refusal(kindPrecondition, "The destination has a file of the name %.200q already, and If-None-Match: * says that there must be none. Nothing of this request was kept. Send the file under another name.", name)
+	}
+	return err
+}
+
+// occupied is the refusal of a file that must be the first of its name.
+func occupied(name string, e namesake, from *caller) error {
+	f := refusal(kindPrecondition, "There is an upload of the name %.200q already, and If-None-Match: * says that there must be none. Nothing of this request was kept. Send the file under another name, or without If-None-Match: the same content is not delivered twice.", name)
+	if from.sees(e.sender) {
+		f.upload, f.existing = (&Upload{ID: e.id}).address(), hex.EncodeToString(e.sum[:])
+	}
+	return f
+}
+
+// unused is vacant as far as it can be said before the content has come, to whoever may
+// see what there is.
+func (g *Gateway) unused(ctx context.Context, to outlet, name proto.FileName) error {
+	from := callerOf(ctx)
+	e, ok, err := g.find(ctx, g.db.Read(), to.lane, from, name.String(), [32]byte{})
+	if err != nil || !ok || !from.sees(e.sender) {
+		return err
+	}
+	return occupied(name.String(), e, from)
+}
+
 // keep records a file and its job, or finds the upload that is there already. One
 // of another sender, with the same content, does not count for whoever may not
 // see it: what has come is delivered beside it, which the destination takes for
@@ -119,6 +155,11 @@ func (g *Gateway) known(ctx context.Context, to outlet, name proto.FileName, sum
 func (r *reception) keep(ctx context.Context, tx *sql.Tx, in *incoming) (Upload, error) {
 	now := r.g.now()
 	in.again = false // the transaction may have broken off before
+	if r.onlyNew {
+		if err := r.g.vacant(ctx, tx, r.lane(), r.from, in.named().String()); err != nil {
+			return Upload{}, err
+		}
+	}
 	found, err := lookFor(ctx, tx, []*incoming{in})
 	if err != nil {
 		return Upload{}, err
@@ -152,7 +193,7 @@ func (g *Gateway) keepAll(ctx context.Context, tx *sql.Tx, files []*incoming) er
 	var fresh, others []*incoming
 	for i, in := range files {
 		to := way{in.from.lane(), in.named()}
-		if found[i] != (taken{}) || names[to] {
+		if found[i] != (taken{}) || names[to] || in.from.onlyNew {
 			others = append(others, in)
 			continue
 		}

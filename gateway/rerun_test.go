@@ -226,3 +226,73 @@ func TestIntakesTogether(t *testing.T) {
 		t.Errorf("%d uploads, want %d", len(changes), want)
 	}
 }
+
+// TestOnlyNew sends files that must be the first of their names.
+func TestOnlyNew(t *testing.T) {
+	s := newRealAPI(t)
+	put := func(name, body string, fields ...string) answer {
+		return s.ask(t, "PUT", "/uploads/"+name, strings.NewReader(body), append(fields, "If-None-Match", "*")...)
+	}
+	first := put("f", "1").upload(t, http.StatusAccepted)
+	for _, body := range []string{"1", "2"} {
+		p := put("f", body).problem(t, kindPrecondition)
+		if p.Upload != first.address() || p.ExistingSHA256 != *first.SHA256 {
+			t.Errorf("%q again: %+v, want it to name %s", body, p, first.address())
+		}
+		s.ask(t, "POST", "/uploads?name=f", strings.NewReader(body), "If-None-Match", `"x", *`).problem(t, kindPrecondition)
+	}
+	s.ask(t, "PUT", "/uploads/f", strings.NewReader("1"), "If-None-Match", `"x"`).upload(t, http.StatusOK)
+
+	// Of a form all or none.
+	form := browser(file("e", "1"), file("f", "1"))
+	post := func(form string) answer { return s.form(t, form, "If-None-Match", "*") }
+	post(form).problem(t, kindPrecondition)
+	if l := s.ask(t, "GET", "/uploads", nil).uploads(t, http.StatusOK); len(l) != 1 {
+		t.Errorf("%d uploads, want 1", len(l))
+	}
+	post(browser(file("e", "1"), file("g", "1"))).uploads(t, http.StatusAccepted)
+
+	// What was cancelled has not been there. With a key, what is sent again is its own first.
+	s.ask(t, "DELETE", first.address(), nil).upload(t, http.StatusOK)
+	second := put("f", "2", "Idempotency-Key", `"k"`).upload(t, http.StatusAccepted)
+	if again := put("f", "2", "Idempotency-Key", `"k"`).upload(t, http.StatusAccepted); again.ID != second.ID {
+		t.Errorf("again with its key: %s, want %s", again.ID, second.ID)
+	}
+	put("f", "2", "Idempotency-Key", `"l"`).problem(t, kindPrecondition)
+}
+
+// TestOnlyNewAtOnce has one of many files be the first of its name.
+func TestOnlyNewAtOnce(t *testing.T) {
+	s := newRealAPI(t)
+	var mu sync.Mutex
+	status := map[int]int{}
+	var all sync.WaitGroup
+	for range 100 {
+		all.Go(func() {
+			a := s.ask(t, "PUT", "/uploads/f", strings.NewReader("the same"), "If-None-Match", "*")
+			mu.Lock()
+			defer mu.Unlock()
+			status[a.StatusCode]++
+		})
+	}
+	all.Wait()
+	if status[http.StatusAccepted] != 1 || status[http.StatusPreconditionFailed] != 99 {
+		t.Errorf("answers %v, want one 202", status)
+	}
+}
+
+// TestOnlyNewWhereItWasForgotten has a file be not the first where the destination has it.
+func TestOnlyNewWhereItWasForgotten(t *testing.T) {
+	c := openCore(t, t.TempDir(), newRemote())
+	s := newTestAPI(t, c.httpAPI())
+	u := c.take("f", "1")
+	c.deliverAll()
+	c.await(u.ID, StateDelivered)
+	if a := s.ask(t, "DELETE", u.address(), nil); a.StatusCode != http.StatusNoContent {
+		t.Fatalf("forget: %d %s", a.StatusCode, a.body)
+	}
+	if p := s.ask(t, "PUT", "/uploads/f", strings.NewReader("1"), "If-None-Match", "*").problem(t, kindPrecondition); p.Upload != "" {
+		t.Errorf("it names an upload: %+v", p)
+	}
+	s.ask(t, "PUT", "/uploads/f", strings.NewReader("1")).upload(t, http.StatusAccepted)
+}

@@ -43,6 +43,7 @@ type uploads interface {
 	receipt(ctx context.Context, id ulid.ULID) (u Upload, envelope []byte, err error)
 	choose(ctx context.Context, name string) (outlet, error)
 	known(ctx context.Context, to outlet, name proto.FileName, sum [32]byte) (Upload, bool, error)
+	unused(ctx context.Context, to outlet, name proto.FileName) error
 	answered(ctx context.Context, k *keyed) (bool, error)
 	delivered(ctx context.Context, k *keyed, kept []Upload) error
 	changedAfter(ctx context.Context, after int64, limit int) (all []change, upTo int64, err error)
@@ -64,6 +65,7 @@ type receiver interface {
 	sha256(i int) [32]byte
 	label(labels map[string]string)
 	describe(at attributes)
+	ifVacant()
 	commit() ([]Upload, error)
 	fresh() bool
 	abort()

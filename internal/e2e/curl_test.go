@@ -79,6 +79,13 @@ var curlRows = map[string][]curlRow{
 			!^Retry-After`},
 		{"other content", `curl -T small.txt $GW/uploads/build-17/app.tar.gz`, "409", `"type":"/problems/conflict"
 			"sha256":"[0-9a-f]{64}","existing_sha256":"[0-9a-f]{64}"`},
+		{"only if it is new", `curl -T small.txt -H 'If-None-Match: *' $GW/uploads/new`, "202", `"name":"new"`},
+		{"which it is not", `curl -T small.txt -H 'If-None-Match: *' $GW/uploads/new`, "412", `"type":"/problems/precondition"
+			"upload":"/uploads/[0-9A-Z]{26}","existing_sha256":"[0-9a-f]{64}"`},
+		{"said before the file is sent", `command curl -sv -o body -T big.iso -H 'Expect: 100-continue' -H 'If-None-Match: *' $GW/uploads/new 2>trace; ! grep -q '100 Continue' trace; sed -n 's/^< HTTP[^ ]* //p' trace | cut -c1-3`, "412", ""},
+		{"in a form", `curl -H 'If-None-Match: *' -F 'file=@small.txt;filename=newer' -F 'file=@small.txt;filename=new' $GW/uploads`, "412", `"type":"/problems/precondition"`},
+		{"of which nothing is kept", `curl "$GW/uploads?name=newer"`, "200", `\{"uploads":\[\]\}`},
+		{"with an ETag, which no file has", `curl -T small.txt -H 'If-None-Match: "x"' $GW/uploads/new`, "200", `"name":"new"`},
 		{"with a key", `curl -T small.txt -H 'Idempotency-Key: "k1"' $GW/uploads/keyed; cp body keyed`, "202", `"name":"keyed"`},
 		{"with the same key", `curl -T small.txt -H 'Idempotency-Key: "k1"' $GW/uploads/keyed; cmp body keyed`, "202", `"name":"keyed"`},
 		{"another file with that key", `curl -T other.txt -H 'Idempotency-Key: "k1"' $GW/uploads/keyed`, "422", `"type":"/problems/idempotency-key-reused"`},
