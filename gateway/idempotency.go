@@ -171,8 +171,7 @@ func parseKey(field string) (key string, ok bool) {
 // said without its body: k.again is the answer then. It is a refusal if the key
 // was another request's.
 func (g *Gateway) answered(ctx context.Context, k *keyed) (bool, error) {
-	// As in find, to watch ctx would take longer than to look.
-	_, found, err := g.findAnswer(context.WithoutCancel(ctx), g.db.Read(), k)
+	_, found, err := g.findAnswer(ctx, g.db.Lookups(), k)
 	return found, err
 }
 

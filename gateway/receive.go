@@ -392,7 +392,7 @@ func (r *reception) fresh() bool { return r.made > 0 }
 // the files stay for the next sweep, which knows.
 func (r *reception) undo() {
 	for _, in := range r.files {
-		if _, err := r.g.load(context.WithoutCancel(r.ctx), r.g.db.Read(), in.id); errors.Is(err, errNotFound) {
+		if _, err := r.g.load(r.ctx, r.g.db.Lookups(), in.id); errors.Is(err, errNotFound) {
 			r.discard(in)
 		}
 	}

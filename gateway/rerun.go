@@ -105,11 +105,11 @@ func contentConflict(name string, id ulid.ULID, sum, existing [32]byte) error {
 // before the content has come.
 func (g *Gateway) known(ctx context.Context, to outlet, name proto.FileName, sum [32]byte) (Upload, bool, error) {
 	from := callerOf(ctx)
-	e, ok, err := g.find(ctx, g.db.Read(), to.lane, from, name.String(), sum)
+	e, ok, err := g.find(ctx, g.db.Lookups(), to.lane, from, name.String(), sum)
 	if err != nil || !ok || !from.sees(e.sender) {
 		return Upload{}, false, err
 	}
-	return g.earlier(ctx, g.db.Read(), to.lane, from, name.String(), sum)
+	return g.earlier(ctx, g.db.Lookups(), to.lane, from, name.String(), sum)
 }
 
 // vacant returns a refusal if there is an upload of a name that counts on a lane, or if
@@ -141,7 +141,7 @@ func occupied(name string, e namesake, from *caller) error {
 // see what there is.
 func (g *Gateway) unused(ctx context.Context, to outlet, name proto.FileName) error {
 	from := callerOf(ctx)
-	e, ok, err := g.find(ctx, g.db.Read(), to.lane, from, name.String(), [32]byte{})
+	e, ok, err := g.find(ctx, g.db.Lookups(), to.lane, from, name.String(), [32]byte{})
 	if err != nil || !ok || !from.sees(e.sender) {
 		return err
 	}

@@ -65,7 +65,7 @@ const selectUploads = `select u.id, u.name, u.size, u.sha256, u.cksum, u.state, 
 
 const selectOne = selectUploads + "where u.id = $1"
 
-// querier is a transaction or the pool of readers.
+// querier is a transaction, or the pool of readers.
 type querier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
@@ -146,7 +146,7 @@ func (g *Gateway) get(ctx context.Context, id ulid.ULID) (Upload, error) {
 	// What is live is looked at first: an upload that goes from memory to the
 	// database meanwhile is in one of them at least.
 	in, d := g.live.incoming(id), g.live.delivery(id)
-	u, err := g.load(ctx, g.db.Read(), id)
+	u, err := g.load(ctx, g.db.Lookups(), id)
 	switch {
 	case errors.Is(err, errNotFound) && in != nil:
 		return in.upload(), nil

@@ -127,6 +127,25 @@ func connect(path, txlock string, readOnly bool, conns int) (*sql.DB, error) {
 // the last one committed when it began.
 func (db *DB) Read() *sql.DB { return db.read }
 
+// Lookups are queries of the pool of readers that find a few rows by a key, and so at
+// once: they are not ended when ctx is. To watch a context that can end,
+// database/sql and go-sqlite3 start a goroutine each for every query, which takes as
+// long as such a query itself.
+type Lookups struct{ pool *sql.DB }
+
+// Lookups returns the pool of readers for lookups.
+func (db *DB) Lookups() Lookups { return Lookups{db.read} }
+
+// QueryContext is that of [sql.DB].
+func (l Lookups) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	return l.pool.QueryContext(context.WithoutCancel(ctx), query, args...)
+}
+
+// QueryRowContext is that of [sql.DB].
+func (l Lookups) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	return l.pool.QueryRowContext(context.WithoutCancel(ctx), query, args...)
+}
+
 // Close lets queued updates end and closes the files.
 func (db *DB) Close() error {
 	var err error

@@ -470,3 +470,55 @@ func TestCloseAnswersTheLate(t *testing.T) {
 		}
 	}
 }
+
+// TestLookupsDoNotEndWithTheirContext has them find what there is all the same.
+func TestLookupsDoNotEndWithTheirContext(t *testing.T) {
+	db := open(t, filepath.Join(t.TempDir(), "db"))
+	for n := range 3 {
+		if err := insert(t.Context(), db, n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var n int
+	if err := db.Read().QueryRowContext(ctx, "select 1").Scan(&n); !errors.Is(err, context.Canceled) {
+		t.Errorf("Read: %v, want that it was cancelled", err)
+	}
+	if err := db.Lookups().QueryRowContext(ctx, "select n from numbers where n = $1", 2).Scan(&n); err != nil || n != 2 {
+		t.Errorf("one row: %d, %v; want 2", n, err)
+	}
+	rows, err := db.Lookups().QueryContext(ctx, "select n from numbers where n > $1", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	found := 0
+	for rows.Next() {
+		found++
+	}
+	if err := rows.Err(); err != nil || found != 2 {
+		t.Errorf("%d rows, %v; want 2", found, err)
+	}
+}
+
+func BenchmarkLookup(b *testing.B) {
+	db := open(b, filepath.Join(b.TempDir(), "db"))
+	if err := insert(b.Context(), db, 1); err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(b.Context())
+	defer cancel()
+	for name, q := range map[string]interface {
+		QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+	}{"Read": db.Read(), "Lookups": db.Lookups()} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				var n int
+				if err := q.QueryRowContext(ctx, "select n from numbers where n = $1", 1).Scan(&n); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
