@@ -1,14 +1,11 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
-	"runtime"
-	"strconv"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -34,7 +31,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("REPO", repo)
 			return err
 		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"await": await, "processors": processors},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"await": await},
 	})
 }
 
@@ -70,23 +67,6 @@ func openOlder(database, migrations string) error {
 	}
 	_, err = sqldb.Open(context.Background(), database, known)
 	return err
-}
-
-// processors FILE all|half|N checks how many processors Go said that it uses, in what
-// GODEBUG=schedtrace=1 has it print.
-func processors(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 2 {
-		ts.Fatalf("usage: processors file all|half|N")
-	}
-	all := runtime.GOMAXPROCS(0)
-	want := map[string]string{"all": strconv.Itoa(all), "half": strconv.Itoa(max(1, all/2))}[args[1]]
-	said := regexp.MustCompile(`gomaxprocs=(\d+)`).FindAllStringSubmatch(ts.ReadFile(args[0]), -1)
-	if len(said) == 0 {
-		ts.Fatalf("%s says nothing of processors", args[0])
-	}
-	if got := said[len(said)-1][1]; got != cmp.Or(want, args[1]) {
-		ts.Fatalf("it uses %s processors of %d, want %s", got, all, args[1])
-	}
 }
 
 // await FILE PATTERN [VARIABLE...] waits until FILE matches PATTERN and sets

@@ -97,9 +97,6 @@ seconds, receipt, and error.
 			return usageError{err}
 		}
 		p.started = true
-		if !plan.version.bare && isLoopback(plan.to.Address()) {
-			leaveHalf()
-		}
 		return p.runSend(cmd.Context(), s, plan)
 	}
 	return cmd

@@ -75,10 +75,6 @@ func (s *serverSettings) checkV3() error {
 	return nil
 }
 
-// besideClients reports whether all clients are on this machine, and none speaks
-// version 3, which is no faster for sharing it.
-func (s *serverSettings) besideClients() bool { return s.v3 == "" && isLoopback(s.listen) }
-
 // config is the server's, on a folder.
 func (s *serverSettings) config(data string, c *common, log *slog.Logger) server.Config {
 	return server.Config{Data: data, Log: log, Grace: c.grace, Limits: s.limits.limits()}
@@ -121,9 +117,6 @@ func (p *program) runServer(ctx context.Context, c *common, s *serverSettings, l
 		return err
 	}
 	defer native.close(&err)
-	if s.besideClients() {
-		leaveHalf()
-	}
 	p.announceServer(c.data, native)
 	return serveParts(ctx, native.parts(srv)...)
 }
