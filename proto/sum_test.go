@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"math/bits"
 	"os/exec"
-	"runtime"
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/cpu"
 	"pgregory.net/rapid"
 
 	"ferry/proto"
@@ -249,8 +249,11 @@ func BenchmarkCksumReversed(b *testing.B) {
 // TestCksumBothWays: that with the processor's instructions and that without are
 // the same, for chunks of all lengths, one after another.
 func TestCksumBothWays(t *testing.T) {
-	if _, left, ok := proto.Fold(0, pattern(128)); runtime.GOARCH == "amd64" && (!ok || len(left) != 0) {
-		t.Errorf("this processor has no instructions for cksum: nothing is compared")
+	switch _, left, ok := proto.Fold(0, pattern(128)); {
+	case cpu.X86.HasAVX && cpu.X86.HasPCLMULQDQ && (!ok || len(left) != 0):
+		t.Errorf("the processor's instructions leave %d bytes of 128, want 0", len(left))
+	case !ok:
+		t.Skip("SKIPPED: there are no instructions for the cksum on this processor: nothing is compared")
 	}
 	src := pattern(2000)
 	one, other := proto.NewSummer(), proto.NewSummer()
