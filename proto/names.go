@@ -75,8 +75,10 @@ func checkName(s string) error {
 		return fmt.Errorf("%q means a folder", s)
 	case !utf8.ValidString(s):
 		return fmt.Errorf("it is not valid UTF-8")
-	case strings.ContainsAny(s, `/\`):
-		return fmt.Errorf("it contains a slash or back-slash")
+	case strings.Contains(s, "/"):
+		return fmt.Errorf("it contains a slash")
+	case strings.Contains(s, `\`):
+		return fmt.Errorf("it contains a back-slash")
 	case strings.ContainsFunc(s, unicode.IsControl):
 		return fmt.Errorf("it contains a control character")
 	}

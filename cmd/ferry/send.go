@@ -143,9 +143,21 @@ func (p *program) runSend(ctx context.Context, s *sendSettings, plan sendPlan) (
 		kept.sweep(time.Now())
 	}
 	client := proto.NewClient(proto.ClientConfig{To: plan.to, Name: me.name, Keyring: me, Join: plan.join})
-	d := &sending{client: client, retries: s.retries, show: show, receipts: plan.receipts, sums: kept, folders: !plan.version.bare && !s.recursive}
+	d := &sending{client: client, retries: s.retries, show: show, receipts: plan.receipts, sums: kept, folders: s.aboutFolders(plan)}
 	worst := d.all(ctx, plan.files, min(plan.to.Parallel(), plan.version.atOnce))
 	return errors.Join(exitStatus(worst), client.Close())
+}
+
+// aboutFolders is what there is to say of a folder that was not sent, behind that
+// it is one.
+func (s *sendSettings) aboutFolders(plan sendPlan) string {
+	switch {
+	case plan.version.bare:
+		return ""
+	case s.recursive: // any other has been walked
+		return "; links to folders are not followed"
+	}
+	return "; -r sends what is in it"
 }
 
 func exitStatus(status int) error {

@@ -33,7 +33,7 @@ type sending struct {
 	show     *sendDisplay
 	receipts receipts
 	sums     sums
-	folders  bool                    // could be sent, with -r
+	folders  string                  // what to say of a folder that is no file, behind that it is one
 	doom     atomic.Pointer[failure] // what no other file would escape either
 }
 
@@ -126,8 +126,8 @@ func (d *sending) one(ctx context.Context, file sendFile) outcome {
 	}
 	if err != nil {
 		words := pathless(err).Error()
-		if errors.Is(err, errFolder) && d.folders {
-			words += "; -r sends what is in it"
+		if errors.Is(err, errFolder) {
+			words += d.folders
 		}
 		o.fail(failure{exit: exitNoFile, words: words})
 		d.show.begin(o.label(), 0).end(o)
