@@ -177,8 +177,9 @@ func (a *answersV4) gather() {
 
 // say writes answers. What they are about is settled just before: a client may
 // send the next file as soon as it has heard.
-func (a *answersV4) say(refused []saidV4, stored []storedV4) error {
-	err := a.deny(refused)
+func (a *answersV4) say(refused []saidV4, stored []storedV4) (err error) {
+	defer caught(&err)
+	err = a.deny(refused)
 	for len(stored) > 0 {
 		n := len(stored)
 		if err == nil {

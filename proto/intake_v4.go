@@ -29,7 +29,8 @@ type intakeV4 struct {
 	tokens chan struct{} // holds a value for each batch that is on its way
 	hashed chan batchOfV4
 	came   chan batchOfV4
-	failed chan struct{} // closed when nothing more is of use
+	failed chan struct{} // closed by fail when nothing more is of use
+	fail   func()
 
 	// Of read, and after it of whoever waited for it.
 	at     int64 // offset of the next packet
@@ -51,12 +52,14 @@ type batchOfV4 struct {
 }
 
 func newIntakeV4(t *transferV4, from int64) *intakeV4 {
+	failed := make(chan struct{})
 	return &intakeV4{
 		t:       t,
 		tokens:  make(chan struct{}, inFlight),
 		hashed:  make(chan batchOfV4, inFlight),
 		came:    make(chan batchOfV4, inFlight),
-		failed:  make(chan struct{}),
+		failed:  failed,
+		fail:    sync.OnceFunc(func() { close(failed) }),
 		at:      from,
 		written: from,
 		kept:    from,
@@ -86,7 +89,8 @@ func (in *intakeV4) read() {
 }
 
 // message takes one message. It reports whether more are to come.
-func (in *intakeV4) message(from int64) (bool, error) {
+func (in *intakeV4) message(from int64) (more bool, err error) {
+	defer caught(&err)
 	s, size := in.t.s, in.t.offer.Size
 	h, err := s.frames.header()
 	if err != nil {
@@ -197,7 +201,7 @@ func (in *intakeV4) write(dst Sink) error {
 	for b := range in.hashed {
 		if failed == nil {
 			if failed = in.writeOne(dst, b); failed != nil {
-				close(in.failed)
+				in.fail()
 				if !endsSession(failed) {
 					_ = in.t.stop(failed) // a connection that has ended is noticed by who reads
 				}

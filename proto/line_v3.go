@@ -181,7 +181,8 @@ type answersV3 struct {
 	r, w int
 }
 
-func (s *answersV3) next() (answerV3, error) {
+func (s *answersV3) next() (_ answerV3, err error) {
+	defer caught(&err)
 	h, a, err := s.one()
 	if err != nil {
 		return answerV3{}, err

@@ -216,7 +216,8 @@ func (l *lineV4) read() {
 }
 
 // answer reads the next answer after the handshake.
-func (l *lineV4) answer() (answerV4, error) {
+func (l *lineV4) answer() (_ answerV4, err error) {
+	defer caught(&err)
 	h, err := l.frames.header()
 	if errors.Is(err, io.EOF) {
 		return answerV4{}, fmt.Errorf("the server closed the connection: %w", io.ErrUnexpectedEOF)

@@ -310,7 +310,8 @@ func (s *sharedV4) read() {
 }
 
 // heard hands an answer to whoever waits for it.
-func (s *sharedV4) heard(a answerV4) error {
+func (s *sharedV4) heard(a answerV4) (err error) {
+	defer caught(&err)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.rested = false

@@ -181,7 +181,15 @@ func (t *transferV4) take(dst Sink, from int64) (v4.Sum, error) {
 	in := newIntakeV4(t, from)
 	in.ends.Go(in.read)
 	in.ends.Go(in.hash)
+	written := false
+	defer func() {
+		if !written { // dst has panicked; whoever called recovers, and ends the connection
+			in.fail()
+			t.s.frames.socket.die()
+		}
+	}()
 	failed := in.write(dst)
+	written = true
 	in.ends.Wait()
 	s := t.s
 	switch {
