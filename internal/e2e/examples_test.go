@@ -55,7 +55,8 @@ var exampleSteps = []exampleStep{
 	{"resumeDestination", "name", "", 200, "resumed"},
 	{"getEvents", "", "", 200, "ready"},
 
-	{"putUpload", "id label mode mtime", "raw", 202, "raw"},
+	{"putUpload", "id label mode mtime If-None-Match", "raw", 202, "raw"},
+	{"putUpload", "id If-None-Match", "raw", 412, ""},
 	{"putUpload", "id destination Last-Modified X-Ferry-Mode X-Ferry-Mtime Repr-Digest Content-Digest Content-MD5 X-Checksum-Sha256 Idempotency-Key Prefer", "raw", 200, "raw"},
 	{"deleteUpload", "id", "", 204, ""},
 	{"putUpload", "id label mode mtime Prefer", "raw", 201, "raw"},
@@ -68,6 +69,7 @@ var exampleSteps = []exampleStep{
 	{"listUploads", "until", "", 200, ""},
 	{"listUploads", "before", "", 200, ""},
 	{"postUploads", "name destination Last-Modified", "raw", 200, "raw"},
+	{"postUploads", "name If-None-Match", "raw", 412, ""},
 	{"postUploads", "label Content-Disposition X-Ferry-Mode X-Ferry-Mtime Repr-Digest Content-Digest Content-MD5 X-Checksum-Sha256 Idempotency-Key Prefer", "raw", 201, "raw"},
 	{"postUploads", "", "form", 202, "form"},
 	{"postUploads", "", "form", 200, "form"},
