@@ -186,6 +186,7 @@ func (t *transferV4) take(dst Sink, from int64) (v4.Sum, error) {
 		if !written { // dst has panicked; whoever called recovers, and ends the connection
 			in.fail()
 			t.s.frames.socket.die()
+			in.ends.Wait()
 		}
 	}()
 	failed := in.write(dst)
