@@ -124,12 +124,15 @@ func hold(memory, long string, in io.Reader, out io.Writer) error {
 }
 
 // freeMemory is how many bytes nobody uses: MemFree in proc(5).
-func freeMemory() (int64, error) {
-	b, err := os.ReadFile("/proc/meminfo")
+func freeMemory() (int64, error) { return bytesOf("/proc/meminfo", "MemFree") }
+
+// bytesOf is what a file of proc(5) says in kB behind a name.
+func bytesOf(path, name string) (int64, error) {
+	b, err := os.ReadFile(path)
 	if err != nil {
 		return 0, err
 	}
-	_, rest, _ := strings.Cut(string(b), "MemFree:")
+	_, rest, _ := strings.Cut(string(b), name+":")
 	line, _, _ := strings.Cut(rest, "kB")
 	kib, err := strconv.ParseInt(strings.TrimSpace(line), 10, 64)
 	return kib << 10, err

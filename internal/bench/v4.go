@@ -10,8 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -307,12 +305,5 @@ func resetPeak(pid int) error {
 
 // peakNow is a process's VmHWM in bytes.
 func peakNow(pid int) (int64, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, err
-	}
-	_, rest, _ := strings.Cut(string(b), "VmHWM:")
-	line, _, _ := strings.Cut(rest, "kB")
-	kib, err := strconv.ParseInt(strings.TrimSpace(line), 10, 64)
-	return kib << 10, err
+	return bytesOf(fmt.Sprintf("/proc/%d/status", pid), "VmHWM")
 }
