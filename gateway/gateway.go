@@ -76,11 +76,12 @@ type Gateway struct {
 	room    *room
 	jitter  func() float64
 
-	live     *live
-	shared   shared
-	door     *door
-	ids      ids
-	requests sync.RWMutex // held for reading by each request that is answered
+	largeRoom largeRoom
+	live      *live
+	shared    shared
+	door      *door
+	ids       ids
+	requests  sync.RWMutex // held for reading by each request that is answered
 }
 
 // ids makes ids that only grow.
@@ -143,8 +144,8 @@ func openWith(ctx context.Context, cfg Config, p parts) (_ *Gateway, err error) 
 	g := &Gateway{
 		cfg: cfg, log: cmp.Or(cfg.Log, slog.New(slog.DiscardHandler)), clock: p.clock, jitter: p.jitter,
 		room: &room{reserve: cmp.Or(p.reserve, defaultReserve)},
-		live: newLive(),
-		ids:  ids{entropy: ulid.Monotonic(crand.Reader, 0)},
+		live: newLive(), largeRoom: newLargeRoom(),
+		ids: ids{entropy: ulid.Monotonic(crand.Reader, 0)},
 	}
 	defer func() {
 		if err != nil {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 
 	"ferry/internal/blob"
 	"ferry/proto"
@@ -13,13 +12,9 @@ import (
 const (
 	// firstPiece is what a body gets in memory, at most, before it has sent anything.
 	firstPiece = 4 << 10
-	// copyPiece is read, hashed and written at a time.
-	copyPiece = 64 << 10
 	// checkRoom is how many bytes are written between two looks at the room left.
 	checkRoom = 4 << 20
 )
-
-var copyBuffers = sync.Pool{New: func() any { return new([copyPiece]byte) }}
 
 // intake copies one body.
 type intake struct {
@@ -108,12 +103,13 @@ func (c *intake) spool(start []byte) (err error) {
 }
 
 func (c *intake) copy(to *blob.Staged) error {
-	b, _ := copyBuffers.Get().(*[copyPiece]byte)
-	defer copyBuffers.Put(b)
+	h := c.g.hashing(c.sum)
+	defer h.end()
 	for looked := to.Size(); ; {
-		n, err := c.fill(b[:])
-		_, _ = c.sum.Write(b[:n])
-		if _, err := to.Write(b[:n]); err != nil {
+		p := h.piece()
+		n, err := c.fill(*p)
+		h.add(p, n)
+		if _, err := to.Write((*p)[:n]); err != nil {
 			return err
 		}
 		c.promised.wrote(int64(n))

@@ -27,7 +27,7 @@ import (
 // TestWhereBodiesAre keeps small bodies in the database and others as files, to
 // the byte, and knows what each adds up to.
 func TestWhereBodiesAre(t *testing.T) {
-	for _, size := range []int{0, 1, firstPiece - 1, firstPiece, firstPiece + 1, 20_000, smallBody - 1, smallBody, smallBody + 1, copyPiece * 2, 300_000} {
+	for _, size := range []int{0, 1, firstPiece - 1, firstPiece, firstPiece + 1, 20_000, smallBody - 1, smallBody, smallBody + 1, copyPiece * 2, 300_000, 2*copyPiece + 3*largePiece + 1} {
 		for _, declared := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%d/%v", size, declared), func(t *testing.T) {
 				dir := t.TempDir()
