@@ -96,6 +96,7 @@ func (s *Server) open(ctx context.Context, data string) (err error) {
 	if s.disk, err = blob.Open(data); err != nil {
 		return err
 	}
+	s.disk.Archive = true
 	if s.catalog, err = openCatalog(ctx, data, s.limits.Clients); err != nil {
 		return err
 	}

@@ -51,6 +51,11 @@ const (
 // Disk is a folder of files. It is safe for concurrent use; one process at a
 // time may have a folder open (see package datadir).
 type Disk struct {
+	// Archive says that what is staged is not read again soon. The kernel's cache keeps no
+	// more than the last 8 MiB of a file then: what others have there stays, and a large file
+	// is written to memory that has just been used. It is set before anything is staged.
+	Archive bool
+
 	files   *os.File
 	staging *shelf
 

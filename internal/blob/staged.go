@@ -19,7 +19,10 @@ const (
 	// pushEvery is after how many bytes the kernel is asked to begin writing them
 	// to the disk, so that the fsync at the end is short, and one of the whole
 	// filesystem has little to do beside what it was called for.
-	pushEvery = 8 << 20
+	pushEvery = 1 << 20
+	// cacheTail is how much of the end of a file stays in the kernel's cache, of a
+	// disk that is [Disk.Archive].
+	cacheTail = 8 << 20
 	// flushEvery is after how many bytes more what is there is made durable beside
 	// what goes on. A disk may have taken all of a file and still need a second to
 	// flush its own cache.
@@ -39,6 +42,7 @@ type Staged struct {
 	durable bool     // nothing has changed since the last fsync
 	failed  error    // of the first write or fsync that failed
 
+	let      int64      // of pushed, what the cache was asked to let go of
 	flushed  int64      // where the last flush beside writing began
 	flushing chan error // gets the error of the one that goes on; nil if there is none
 
@@ -123,6 +127,7 @@ func (s *Staged) push() {
 		// Only advice: what goes wrong shows when the file is synced.
 		_ = unix.SyncFileRange(int(s.file.Fd()), s.pushed, n, unix.SYNC_FILE_RANGE_WRITE)
 		s.pushed = written
+		s.let = s.letGo(s.let, written)
 	}
 	if written-s.flushed < flushEvery {
 		return
@@ -135,8 +140,23 @@ func (s *Staged) push() {
 	}
 	if s.flushing == nil && s.failed == nil {
 		s.flushed, s.flushing = written, make(chan error, 1)
-		go func(f *os.File, done chan<- error) { done <- s.disk.dataSync(f) }(s.file, s.flushing)
+		go func(f *os.File, done chan<- error) {
+			err := s.disk.dataSync(f)
+			s.letGo(0, written) // what was not on the disk before is now
+			done <- err
+		}(s.file, s.flushing)
 	}
+}
+
+// letGo asks the cache of an archive to keep no more of the first so many bytes than their
+// tail, from an offset on. What is not on the disk yet stays. It returns up to where it asked.
+func (s *Staged) letGo(from, written int64) int64 {
+	to := (written - cacheTail) &^ (pushEvery - 1) // large folios end there
+	if !s.disk.Archive || to <= from {
+		return from
+	}
+	_ = unix.Fadvise(int(s.file.Fd()), from, to-from, unix.FADV_DONTNEED) // advice
+	return to
 }
 
 // join waits for the flush that goes on. What it could not write, no later fsync
@@ -176,7 +196,7 @@ func (s *Staged) Size() int64 { return s.size }
 func (s *Staged) Reset() error {
 	s.release()
 	_ = s.join() // it speaks of what is dropped
-	s.size, s.pushed, s.flushed, s.durable = 0, 0, 0, false
+	s.size, s.pushed, s.let, s.flushed, s.durable = 0, 0, 0, 0, false
 	if s.failed = s.keep.forget(); s.failed != nil {
 		return s.failed
 	}
@@ -198,6 +218,7 @@ func (s *Staged) Sync() error {
 		s.failed = err // what the kernel dropped, no second fsync would report
 		return fmt.Errorf("write: %w", err)
 	}
+	s.letGo(0, s.size)
 	s.durable = true
 	return nil
 }
