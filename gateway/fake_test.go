@@ -227,7 +227,7 @@ func (c *fakeCore) unused(context.Context, outlet, proto.FileName) error { retur
 
 func (c *fakeCore) answered(context.Context, *keyed) (bool, error) { return false, nil }
 
-func (c *fakeCore) delivered(context.Context, *keyed, []Upload) error { return nil }
+func (c *fakeCore) settled(context.Context, *keyed, int, []Upload) error { return nil }
 
 func (c *fakeCore) changedAfter(context.Context, int64, int) ([]change, int64, error) {
 	return nil, 0, c.fails("changedAfter")

@@ -27,7 +27,7 @@ const uploadsPath = "/uploads/"
 //	@Param			X-Ferry-Mode	header	string		false	"The same as mode, which goes before it"	example(0644)
 //	@Param			X-Ferry-Mtime	header	string		false	"The same as mtime, which goes before it"	example(2026-03-14T15:09:26Z)
 //	@Param			Repr-Digest			header	string	false	"What the body adds up to, as RFC 9530 has it: sha-256 or sha-512, others are ignored. Content-Digest is as good; each of these fields may stand in the header, or in the trailer if Trailer announces it. A form's is of the whole form. If it is another, nothing is kept."	example(sha-256=:y2Ry/HrB375HT0MPi5JhRFjGYN9wgiPl84SGUbpgZI8=:)
-//	@Param			Idempotency-Key	header	string		false	"Names the request: sent again with the same key, it is done once and gets the first answer. 1 to 255 printable ASCII characters, in quotes."	example("build-18")
+//	@Param			Idempotency-Key	header	string		false	"Names the request: sent again with the same key, it is done once and gets the first answer; where that was not 201 and it prefers to wait, or that was an error of the delivery, how the upload stands. 1 to 255 printable ASCII characters, in quotes."	example("build-18")
 //	@Param			If-None-Match	header	string	false	"*: only if there is no file of that name yet, whatever its content: none that is queued, on its way or delivered, nor one that the gateway has delivered before. Without it, the same content is answered with the upload that there is. An ETag matches no file."	example(*)
 //	@Param			Prefer			header	string		false	"wait=N: how many seconds the answer may wait for the delivery, 60 at most"	example(wait=30)
 //	@Success		200	{object}	Upload	"It is there already under the same name: queued, on its way or delivered, and nothing was queued again"
@@ -51,7 +51,6 @@ const uploadsPath = "/uploads/"
 //	@Failure		415	{object}	problem	"The body is encoded in a way that is not taken"
 //	@Failure		422	{object}	problem	"The Idempotency-Key was another request's"
 //	@Failure		424	{object}	problem	"The file was kept and, within the time that Prefer has, its delivery failed for good"
-//	@Header			424	{string}	Preference-Applied	"The time that the answer could wait: wait=N"
 //	@Failure		503	{object}	problem	"Too many uploads are coming in, or the gateway is being stopped"
 //	@Header			503	{integer}	Retry-After	"When to try again, in seconds"
 //	@Failure		507	{object}	problem	"No room is left to keep the file"

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"mime"
@@ -18,7 +19,8 @@ import (
 // A request with an Idempotency-Key is done once: whoever sends it again gets the
 // first answer (draft-ietf-httpapi-idempotency-key-header-07). The answer is
 // recorded in the transaction that makes the jobs; requests that made none may be
-// sent again under their key.
+// sent again under their key. What is not the end of the matter is answered as it
+// stands: a delivery that had failed, and one that is to be waited for.
 
 const (
 	idempotencyKey = "Idempotency-Key"
@@ -79,13 +81,11 @@ func (a *httpAPI) once(h handler) handler {
 		case err != nil:
 			return err
 		case found && r.Header.Get("Expect") != "" && announces(r, k.again.file): // nothing of the body has come yet
-			x.answerAgain(k.again)
-			return nil
+			return a.answerAgain(x, r, k)
 		}
 		err = h(x, r.WithContext(context.WithValue(r.Context(), keyedRequest{}, k)))
 		if errors.Is(err, errAnswered) {
-			x.answerAgain(k.again)
-			return nil
+			return a.answerAgain(x, r, k)
 		}
 		return err
 	}
@@ -104,14 +104,40 @@ func announces(r *http.Request, file *string) bool {
 	return ok && hex.EncodeToString(sum[:]) == *file
 }
 
-// answerAgain answers as a request was answered before.
-func (x *exchange) answerAgain(before keptAnswer) {
+// answerAgain answers as a request was answered before. If its uploads had not all been
+// delivered then, and it wants to wait for that or was answered with why it cannot be,
+// it is answered as they stand: they may have been retried.
+func (a *httpAPI) answerAgain(x *exchange, r *http.Request, k *keyed) error {
+	before := k.again
+	failed := before.status >= http.StatusBadRequest
+	if _, waits := preferredWait(r); failed || waits && before.status != http.StatusCreated {
+		kept, err := k.kept()
+		if err != nil {
+			return err
+		}
+		x.again = before.status == http.StatusOK
+		return a.answerSettled(x, r.WithContext(context.WithValue(r.Context(), keyedRequest{}, k)), kept, k.list)
+	}
 	h := x.Header()
 	h.Set("Location", before.location)
 	if before.status == http.StatusAccepted {
 		h.Set("Retry-After", acceptedAgain)
 	}
 	x.representJSON(before.status, before.body, before.file)
+	return nil
+}
+
+// kept are the uploads that a request was answered with before, as they were then.
+func (k *keyed) kept() ([]Upload, error) {
+	list := uploadList{make([]Upload, 1)}
+	var value any = &list
+	if !k.list {
+		value = &list.Uploads[0]
+	}
+	if err := json.Unmarshal(k.again.body, value); err != nil {
+		return nil, fmt.Errorf("read the request's answer: %w", err)
+	}
+	return list.Uploads, nil
 }
 
 // newKeyed is a request's key, nil if it has none.
@@ -134,7 +160,7 @@ func newKeyed(r *http.Request) (*keyed, error) {
 	}
 	mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	return &keyed{
-		sender: callerOf(r.Context()).sender().V, key: key, list: mediaType == "multipart/form-data",
+		sender: callerOf(r.Context()).sender().V, key: key, list: r.Method == http.MethodPost && mediaType == "multipart/form-data",
 		request: sha256.Sum256([]byte(r.Method + " " + r.URL.EscapedPath() + "?" + q.Encode() + only)),
 	}, nil
 }
@@ -243,13 +269,13 @@ func (k *keyed) represented(kept []Upload) (value any, file *string) {
 	return kept[0], kept[0].SHA256
 }
 
-// delivered has a request answered in future as it was when it had waited for the
-// delivery.
-func (g *Gateway) delivered(ctx context.Context, k *keyed, kept []Upload) error {
+// settled has a request answered in future as it was when it had waited for the
+// delivery. An error's status says only that there was one.
+func (g *Gateway) settled(ctx context.Context, k *keyed, status int, kept []Upload) error {
 	value, _ := k.represented(kept)
 	return g.db.Update(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, "update answered set status = $1, body = $2 where sender = $3 and key = $4",
-			http.StatusCreated, encodeJSON(value), k.sender, k.key)
+			status, encodeJSON(value), k.sender, k.key)
 		return err
 	})
 }

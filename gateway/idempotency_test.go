@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"bytes"
+	"context"
+	"database/sql"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,6 +15,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"ferry/proto"
 )
 
 // keyedPut is a PUT with a key.
@@ -166,6 +170,135 @@ func TestKeyedWaits(t *testing.T) {
 		t.Errorf("it is %s", u.State)
 	}
 	wantSame(t, first, s.keyedPut(t, "k", "/uploads/a", "content", "Prefer", "wait=20"))
+}
+
+// TestKeyedUndelivered gets the error again of a delivery that had failed, and after a
+// restart, until the upload is retried.
+func TestKeyedUndelivered(t *testing.T) {
+	dir, r := t.TempDir(), newRemote()
+	r.expect("a", fails(proto.ErrTooLarge))
+	c := openCore(t, dir, r)
+	s := newTestAPI(t, c.httpAPI())
+	c.deliverAll()
+	put := func(header ...string) answer { return s.keyedPut(t, "k", "/uploads/a", "content", header...) }
+	first := put("Prefer", "wait=20").problem(t, kindUndelivered)
+	wantAgain := func(header ...string) {
+		t.Helper()
+		if again := put(header...).problem(t, kindUndelivered); again.Upload != first.Upload || again.Detail != first.Detail {
+			t.Errorf("again %+v, want %+v", again, first)
+		}
+	}
+	wantAgain("Prefer", "wait=20")
+	wantAgain()
+	wantAgain("Expect", "100-continue", "X-Checksum-Sha256", sum([]byte("content")))
+	c.shut()
+
+	c = openCore(t, dir, r)
+	s = newTestAPI(t, c.httpAPI())
+	wantAgain("Prefer", "wait=20")
+	wantAgain()
+	s.ask(t, "POST", first.Upload+"/retry", nil).upload(t, http.StatusAccepted)
+	if u := put().upload(t, http.StatusAccepted); u.address() != first.Upload {
+		t.Errorf("upload %s, want %s", u.address(), first.Upload)
+	}
+	c.deliverAll()
+	delivered := put("Prefer", "wait=20")
+	if u := delivered.upload(t, http.StatusCreated); u.address() != first.Upload || u.State != StateDelivered {
+		t.Errorf("%s is %s", u.address(), u.State)
+	}
+	wantSame(t, delivered, put())
+	if got := s.ask(t, "GET", "/uploads", nil).uploads(t, http.StatusOK); len(got) != 1 {
+		t.Errorf("%d uploads, want one", len(got))
+	}
+}
+
+// TestKeyedUndeliveredForm gets the error of one of a form's files again.
+func TestKeyedUndeliveredForm(t *testing.T) {
+	r := newRemote()
+	r.expect("b", fails(proto.ErrTooLarge))
+	c := openCore(t, t.TempDir(), r)
+	s := newTestAPI(t, c.httpAPI())
+	c.deliverAll()
+	send := func() answer {
+		return s.form(t, browser(file("a", "one"), file("b", "two")), "Idempotency-Key", "k", "Prefer", "wait=20")
+	}
+	first := send().problem(t, kindUndelivered)
+	if again := send().problem(t, kindUndelivered); again.Upload != first.Upload {
+		t.Errorf("again %s, want %s", again.Upload, first.Upload)
+	}
+	s.ask(t, "POST", first.Upload+"/retry", nil).upload(t, http.StatusAccepted)
+	if got := send().uploads(t, http.StatusCreated); len(got) != 2 {
+		t.Errorf("%d uploads, want two", len(got))
+	}
+}
+
+// TestKeyedEndedWhileWaiting gets the error again of an upload that somebody cancelled,
+// or forgot, while its answer waited for it.
+func TestKeyedEndedWhileWaiting(t *testing.T) {
+	for want, ends := range map[problemKind]int{kindCancelled: 1, kindNotFound: 2} {
+		t.Run(want.name, func(t *testing.T) {
+			dir := t.TempDir()
+			c := openCore(t, dir, newRemote())
+			s := newTestAPI(t, c.httpAPI())
+			put := func(header ...string) answer { return s.keyedPut(t, "k", "/uploads/a", "content", header...) }
+			done := make(chan answer, 1)
+			go func() { done <- put("Prefer", "wait=20") }()
+			c.waiters(1)
+			id := s.ask(t, "GET", "/uploads", nil).uploads(t, http.StatusOK)[0].ID
+			if ends == 1 {
+				s.ask(t, "DELETE", "/uploads/"+id.String(), nil).upload(t, http.StatusOK)
+			} else {
+				// In one step: a request that waits must not see it cancelled.
+				if err := c.db.Update(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
+					_, err := forget(ctx, tx, id)
+					return err
+				}); err != nil {
+					t.Fatal(err)
+				}
+				c.live.changes.tell(id)
+			}
+			first := (<-done).problem(t, want)
+			c.shut()
+
+			s = newTestAPI(t, openCore(t, dir, newRemote()).httpAPI())
+			for _, again := range []answer{put("Prefer", "wait=20"), put()} {
+				if again := again.problem(t, want); again.Detail != first.Detail {
+					t.Errorf("again %q, want %q", again.Detail, first.Detail)
+				}
+			}
+		})
+	}
+}
+
+// TestKeyedWaitsAgain: a request whose answer did not wait long enough, or was lost,
+// waits when it is sent again.
+func TestKeyedWaitsAgain(t *testing.T) {
+	r := newRemote()
+	c := openCore(t, t.TempDir(), r)
+	s := newTestAPI(t, c.httpAPI())
+	r.expect("failed", fails(proto.ErrTooLarge))
+	for _, name := range []string{"a", "failed"} {
+		put := func(wait string) answer { return s.keyedPut(t, name, "/uploads/"+name, "content", "Prefer", wait) }
+		put("wait=0").upload(t, http.StatusAccepted)
+		put("wait=0").upload(t, http.StatusAccepted)
+	}
+	c.deliverAll()
+	first := s.keyedPut(t, "a", "/uploads/a", "content", "Prefer", "wait=20")
+	if u := first.upload(t, http.StatusCreated); u.State != StateDelivered {
+		t.Errorf("it is %s", u.State)
+	}
+	wantSame(t, first, s.keyedPut(t, "a", "/uploads/a", "content"))
+	s.keyedPut(t, "failed", "/uploads/failed", "content", "Prefer", "wait=20").problem(t, kindUndelivered)
+	s.keyedPut(t, "failed", "/uploads/failed", "content").problem(t, kindUndelivered)
+}
+
+// TestKeyedPutOfAForm: a body that is kept as it is, whatever its type, is no list.
+func TestKeyedPutOfAForm(t *testing.T) {
+	s := newRealAPI(t)
+	put := func() answer {
+		return s.keyedPut(t, "k", "/uploads/a", "content", "Content-Type", "multipart/form-data; boundary=x")
+	}
+	wantSame(t, put(), put())
 }
 
 // TestKeyedBeforeBody answers again before the body comes, if its digest says what

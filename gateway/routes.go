@@ -45,7 +45,7 @@ type uploads interface {
 	known(ctx context.Context, to outlet, name proto.FileName, sum [32]byte) (Upload, bool, error)
 	unused(ctx context.Context, to outlet, name proto.FileName) error
 	answered(ctx context.Context, k *keyed) (bool, error)
-	delivered(ctx context.Context, k *keyed, kept []Upload) error
+	settled(ctx context.Context, k *keyed, status int, kept []Upload) error
 	changedAfter(ctx context.Context, after int64, limit int) (all []change, upTo int64, err error)
 	lastChange(ctx context.Context, after int64) (last int64, missed bool, err error)
 	active(ctx context.Context, known int64) ([]change, error)

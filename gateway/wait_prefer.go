@@ -37,28 +37,45 @@ func preferredWait(r *http.Request) (seconds int, ok bool) {
 // answerKept answers a request whose files are durable, and waits for their
 // delivery if that is preferred. list tells whether the answer is a list.
 func (a *httpAPI) answerKept(x *exchange, r *http.Request, kept []Upload, list bool) error {
-	status := http.StatusAccepted
-	if x.again {
-		status = http.StatusOK
+	if _, ok := preferredWait(r); ok {
+		return a.answerSettled(x, r, kept, list)
 	}
-	if seconds, ok := preferredWait(r); ok {
-		// What the body's sender had of patience is of the body alone.
-		_ = x.control.SetReadDeadline(time.Time{})
-		waited, all, err := a.settled(r, kept, time.Duration(seconds)*time.Second)
-		if err != nil {
-			return err
-		}
-		if waited {
-			x.Header().Set("Preference-Applied", "wait="+strconv.Itoa(seconds))
-		}
-		if all && !x.again {
-			status = http.StatusCreated
-			if k := keyedOf(r.Context()); k != nil {
-				if err := a.core.delivered(r.Context(), k, kept); err != nil {
-					return err
-				}
-			}
-		}
+	x.answerKept(false, kept, list)
+	return nil
+}
+
+// answerSettled is answerKept for a request that wants to know what became of its files,
+// without waiting if it does not prefer to.
+func (a *httpAPI) answerSettled(x *exchange, r *http.Request, kept []Upload, list bool) error {
+	seconds, preferred := preferredWait(r)
+	// What the body's sender had of patience is of the body alone.
+	_ = x.control.SetReadDeadline(time.Time{})
+	waited, all, err := a.settled(r, kept, time.Duration(seconds)*time.Second)
+	status := http.StatusCreated
+	if err != nil {
+		status = a.explain(r, err).status
+	}
+	if k := keyedOf(r.Context()); k != nil && (err != nil || all && !x.again) {
+		err = errors.Join(err, a.core.settled(r.Context(), k, status, kept))
+	}
+	if err != nil {
+		return err
+	}
+	if waited && preferred {
+		x.Header().Set("Preference-Applied", "wait="+strconv.Itoa(seconds))
+	}
+	x.answerKept(all, kept, list)
+	return nil
+}
+
+// answerKept answers that files are kept, and whether all of them are delivered.
+func (x *exchange) answerKept(delivered bool, kept []Upload, list bool) {
+	status := http.StatusAccepted
+	switch {
+	case x.again:
+		status = http.StatusOK
+	case delivered:
+		status = http.StatusCreated
 	}
 	h := x.Header()
 	h.Set("Location", kept[0].address())
@@ -67,10 +84,9 @@ func (a *httpAPI) answerKept(x *exchange, r *http.Request, kept []Upload, list b
 	}
 	if list {
 		x.represent(status, uploadList{kept}, nil)
-		return nil
+		return
 	}
 	x.represent(status, &kept[0], kept[0].SHA256)
-	return nil
 }
 
 // settled brings kept up to date as its uploads become final, within a time. all
@@ -82,6 +98,8 @@ func (a *httpAPI) settled(r *http.Request, kept []Upload, most time.Duration) (w
 	for i := range kept {
 		u, err := a.core.await(r.Context(), kept[i].ID, max(time.Until(end), 0), func(u Upload) bool { return u.isFinal() })
 		switch {
+		case errors.Is(err, errNotFound) && keyedOf(r.Context()) != nil:
+			return true, false, refusal(kindNotFound, "The upload %s was kept, and somebody has cancelled or forgotten it since. Send the file again with another Idempotency-Key if that was a mistake.", kept[i].ID)
 		case errors.Is(err, errNotFound):
 			return true, false, refusal(kindNotFound, "The upload %s was kept, and somebody has cancelled or forgotten it since. Send the file again if that was a mistake.", kept[i].ID)
 		case err != nil: // too many wait, or whoever asked is gone
