@@ -16,6 +16,7 @@ const gatherFor = 10 * time.Millisecond
 // there while there is something to say.
 type answersV4 struct {
 	s     *sessionV4
+	still *stillV4
 	slots chan struct{} // holds a value for each file that has not been answered
 
 	ends sync.WaitGroup
@@ -43,25 +44,31 @@ type saidV4 struct {
 }
 
 func newAnswersV4(s *sessionV4) *answersV4 {
-	a := &answersV4{s: s, slots: make(chan struct{}, unansweredV4), more: make(chan struct{}, 1), last: time.Now()}
+	a := &answersV4{s: s, still: newStillV4(s.frames), slots: make(chan struct{}, unansweredV4), more: make(chan struct{}, 1), last: time.Now()}
 	s.frames.socket.excused = a.excuse
 	return a
 }
 
 // owe notes a file that has to be answered, when there are not too many.
-func (a *answersV4) owe(ctx context.Context) error {
+func (a *answersV4) owe(ctx context.Context, number uint64) error {
 	select {
 	case a.slots <- struct{}{}:
+		a.still.works(number, 0)
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 }
 
-// settle notes that n files have been answered, or will not be.
-func (a *answersV4) settle(n int) {
-	for range n {
-		<-a.slots
+// settle notes that a file is being answered, or will not be.
+func (a *answersV4) settle(number uint64) {
+	a.still.rests(number)
+	<-a.slots
+}
+
+func (a *answersV4) settleAll(stored []storedV4) {
+	for _, f := range stored {
+		a.settle(f.number)
 	}
 }
 
@@ -185,7 +192,7 @@ func (a *answersV4) say(refused []saidV4, stored []storedV4) (err error) {
 		if err == nil {
 			n, err = a.acknowledge(stored)
 		} else {
-			a.settle(n)
+			a.settleAll(stored)
 		}
 		stored = stored[n:]
 	}
@@ -193,7 +200,9 @@ func (a *answersV4) say(refused []saidV4, stored []storedV4) (err error) {
 }
 
 func (a *answersV4) deny(refused []saidV4) error {
-	a.settle(len(refused))
+	for _, r := range refused {
+		a.settle(r.number)
+	}
 	f := a.s.frames
 	for _, r := range refused {
 		if err := f.put(v4.CodeRefused, r.number, r.m.Append(nil)); err != nil {
@@ -214,7 +223,7 @@ func (a *answersV4) acknowledge(stored []storedV4) (int, error) {
 	client := a.s.Client()
 	n := a.s.identity.fits(client, files)
 	envelope, err := a.s.identity.SignReceipt(client, files[:n])
-	a.settle(n)
+	a.settleAll(stored[:n])
 	if err != nil {
 		return n, a.unsigned(client, stored[:n], err)
 	}

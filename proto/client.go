@@ -37,7 +37,10 @@ type ClientConfig struct {
 	Join string
 
 	DialTimeout time.Duration // 10 s
-	IdleTimeout time.Duration // 30 s: the longest wait for a single read or write
+	// IdleTimeout is the longest wait for a single read or write; 30 s. A server of
+	// version 4 that says that it is still at work is waited for up to 20 times as
+	// long.
+	IdleTimeout time.Duration
 	IdleConns   int           // connections kept open for the next file; Destination.Parallel. A negative number is none
 	KeepAlive   time.Duration // how long they are kept; 30 s
 	// Dial replaces net.Dialer.DialContext, for tests.

@@ -863,6 +863,11 @@ func TestV4Violations(t *testing.T) {
 	}{
 		"go to a small file":    {small: true, offered: func(p *peerV4, n uint64) { p.say(v4.CodeGo, n, offset(0)) }},
 		"another small file":    {small: true, offered: func(p *peerV4, n uint64) { p.say(v4.CodeDiffers, n+1, v4.Differs{}.Append(nil)) }},
+		"a small file is kept":  {small: true, offered: func(p *peerV4, n uint64) { p.say(v4.CodeThanks, n, offset(1)) }},
+		"work on another one":   {small: true, offered: func(p *peerV4, n uint64) { p.say(v4.CodeThanks, n+1, offset(0)) }},
+		"work on none":          {small: true, offered: func(p *peerV4, _ uint64) { p.say(v4.CodeThanks, 0, offset(0)) }},
+		"work on no large one":  {sent: func(p *peerV4, _ uint64) { p.say(v4.CodeThanks, 0, offset(0)) }},
+		"work on the next one":  {sent: func(p *peerV4, n uint64) { p.say(v4.CodeThanks, n+1, offset(0)) }},
 		"thanks for an offer":   {offered: func(p *peerV4, n uint64) { p.say(v4.CodeThanks, n, offset(1)) }},
 		"go beyond the end":     {offered: func(p *peerV4, n uint64) { p.say(v4.CodeGo, n, offset(largeSize+1)) }},
 		"go for another file":   {offered: func(p *peerV4, n uint64) { p.say(v4.CodeGo, n+1, offset(0)) }},

@@ -294,7 +294,9 @@ func (d *deliveryV4) settled(a answerV4) error {
 }
 
 // ask says a message and returns the answer, but for how far the file is kept.
+// That it is no further than before says that the server is still at work.
 func (d *deliveryV4) ask(code v4.Code, payload []byte) (answerV4, error) {
+	defer d.line.frames.socket.settle()
 	a, err := d.line.inquire(code, d.number, payload)
 	for err == nil {
 		ours, bad := d.ours(a)
@@ -304,10 +306,16 @@ func (d *deliveryV4) ask(code v4.Code, payload []byte) (answerV4, error) {
 		if ours && a.code != v4.CodeThanks {
 			return a, nil
 		}
+		news := ours && a.offset > d.kept
 		if ours {
 			if err := d.thanked(a.offset, d.sent); err != nil {
 				return answerV4{}, err
 			}
+		}
+		if news {
+			d.line.frames.socket.expect()
+		} else {
+			d.line.frames.socket.prolong()
 		}
 		a, err = d.line.await()
 	}
@@ -319,8 +327,10 @@ func (d *deliveryV4) thanked(offset, sent int64) error {
 	if offset < d.kept || offset > sent {
 		return fmt.Errorf("%w: it keeps %d bytes after %d, and %d were sent", ErrProtocol, offset, d.kept, sent)
 	}
-	d.kept = offset
-	d.reached(offset)
+	if offset > d.kept {
+		d.kept = offset
+		d.reached(offset)
+	}
 	return nil
 }
 

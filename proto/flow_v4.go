@@ -202,6 +202,7 @@ func (f *flowV4) attend() error {
 		case <-f.done:
 			return nil
 		case <-f.left:
+			f.owed()
 		case a, ok := <-d.line.answers:
 			if !ok {
 				d.line.hangUp() // the writer need not wait either
@@ -212,7 +213,6 @@ func (f *flowV4) attend() error {
 				return err
 			}
 		}
-		f.owed()
 	}
 }
 
@@ -237,19 +237,36 @@ func (f *flowV4) heard(a answerV4) error {
 	case !ours:
 		return nil
 	case a.code == v4.CodeThanks:
-		if err := d.thanked(a.offset, f.handed.Load()); err != nil {
-			d.line.hangUp()
-			return err
-		}
-		f.acked.Store(a.offset)
-		signal(f.room)
-		f.remember(a.offset)
-		return nil
+		return f.thanked(a.offset)
 	case a.code == v4.CodeRefused:
 		return f.refused(a)
 	}
 	d.line.hangUp()
 	return fmt.Errorf("%w: answer %v within the file", ErrProtocol, a.code)
+}
+
+// thanked takes note that so much is kept, or that the server is still at work on
+// what is on its way.
+func (f *flowV4) thanked(offset int64) error {
+	d, handed := f.d, f.handed.Load()
+	err := d.thanked(offset, handed)
+	acked := f.acked.Load()
+	if err == nil && offset == acked && handed == acked {
+		err = fmt.Errorf("%w: it is at work on a file of which it keeps all that was sent, %d bytes", ErrProtocol, acked)
+	}
+	switch {
+	case err != nil:
+		d.line.hangUp()
+		return err
+	case offset == acked:
+		f.frames.socket.prolong()
+		return nil
+	}
+	f.acked.Store(offset)
+	f.owed()
+	signal(f.room)
+	f.remember(offset)
+	return nil
 }
 
 // refused ends the file, and leaves the connection fit for the next one.

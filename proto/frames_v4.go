@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"ferry/proto/v4"
@@ -35,6 +36,8 @@ type framesV4 struct {
 	sealer *v4.Sealer // nil before the keys
 	out    []byte     // whole messages that wait to be written
 	broken error      // of the first write that failed
+
+	spoke atomic.Int64 // when messages were written last, from the socket's start
 }
 
 // mostOut is how much of messages may wait to be written together.
@@ -43,7 +46,7 @@ const mostOut = 256 << 10
 // newServerFrames are those of a server's connection. Nothing has been read or
 // written yet: see greet.
 func newServerFrames(conn net.Conn, idle time.Duration, cfg *tls.Config) *framesV4 {
-	s := &socketV4{Conn: conn, pacing: pacing{idle: idle}}
+	s := &socketV4{Conn: conn, pacing: pacing{idle: idle}, start: time.Now()}
 	return &framesV4{socket: s, tls: tls.Server(s, cfg), theirs: fromClientV4}
 }
 
@@ -206,6 +209,18 @@ func (f *framesV4) say(code v4.Code, number uint64, payload []byte) error {
 	return f.flushLocked()
 }
 
+// mention is say, but where others are writing: what they say will do.
+func (f *framesV4) mention(code v4.Code, number uint64, payload []byte) error {
+	if !f.mu.TryLock() {
+		return nil
+	}
+	defer f.mu.Unlock()
+	if err := f.append(code, number, payload); err != nil {
+		return err
+	}
+	return f.flushLocked()
+}
+
 // put leaves a message to be written with the next, or by flush.
 func (f *framesV4) put(code v4.Code, number uint64, payload []byte) error {
 	f.mu.Lock()
@@ -262,9 +277,16 @@ func (f *framesV4) flushLocked() error {
 		return nil
 	}
 	f.broken = f.transmit(f.out)
+	f.spoke.Store(int64(time.Since(f.socket.start)))
 	putBuffer(f.out)
 	f.out = nil
 	return f.broken
+}
+
+// silent is for how long no message was written, but for those that were sealed
+// elsewhere.
+func (f *framesV4) silent() time.Duration {
+	return time.Since(f.socket.start) - time.Duration(f.spoke.Load())
 }
 
 // transmit writes whole messages: as full records, in few writes.

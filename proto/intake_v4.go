@@ -198,8 +198,10 @@ func (in *intakeV4) hash() {
 // which the client has been told unless it ends the session.
 func (in *intakeV4) write(dst Sink) error {
 	var failed error
+	still := in.t.s.answers.still
 	for b := range in.hashed {
 		if failed == nil {
+			still.works(in.t.number, in.kept)
 			if failed = in.writeOne(dst, b); failed != nil {
 				in.fail()
 				if !endsSession(failed) {
@@ -209,6 +211,9 @@ func (in *intakeV4) write(dst Sink) error {
 		}
 		putBuffer(b.b)
 		<-in.tokens
+		if len(in.hashed) == 0 { // it is for the client to go on
+			still.rests(in.t.number)
+		}
 	}
 	return failed
 }
@@ -225,9 +230,8 @@ func (in *intakeV4) writeOne(dst Sink, b batchOfV4) error {
 		return err
 	}
 	in.kept = in.written
-	f := in.t.s.frames
-	if err := f.say(v4.CodeThanks, in.t.number, v4.Offset{Bytes: in.kept}.Append(nil)); err != nil {
-		f.socket.die() // who hears nothing need not be heard: see sessionV4.cause
+	if err := in.t.tell(v4.CodeThanks, v4.Offset{Bytes: in.kept}.Append(nil)); err != nil {
+		in.t.s.frames.socket.die() // who hears nothing need not be heard: see sessionV4.cause
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -151,19 +152,19 @@ func (l *lineV4) quiet() bool {
 	}
 }
 
-// inquire says a message and returns the answer.
+// inquire says a message and returns the next answer. What is waited for remains
+// so: see [socketV4.settle].
 func (l *lineV4) inquire(code v4.Code, number uint64, payload []byte) (answerV4, error) {
 	l.frames.socket.expect()
 	if err := l.frames.say(code, number, payload); err != nil {
 		return l.lastWords(err)
 	}
+	l.frames.socket.expect()
 	return l.await()
 }
 
 // await returns the next answer.
 func (l *lineV4) await() (answerV4, error) {
-	l.frames.socket.expect()
-	defer l.frames.socket.settle()
 	a, ok := <-l.answers
 	if !ok {
 		return answerV4{}, fmt.Errorf("wait for an answer: %w", l.failure)
@@ -221,6 +222,9 @@ func (l *lineV4) answer() (_ answerV4, err error) {
 	h, err := l.frames.header()
 	if errors.Is(err, io.EOF) {
 		return answerV4{}, fmt.Errorf("the server closed the connection: %w", io.ErrUnexpectedEOF)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) && l.frames.socket.prolonged() {
+		return answerV4{}, l.frames.socket.onlyStill(err)
 	}
 	if err != nil {
 		return answerV4{}, err

@@ -52,6 +52,7 @@ func (c *clientV4) rotateOn(ctx context.Context, l *lineV4, fresh *rsa.PrivateKe
 		return err
 	}
 	a, err := l.inquire(v4.CodeRotate, 0, v4.Rotate{Key: public, Signature: signature}.Append(nil))
+	l.frames.socket.settle()
 	switch {
 	case err != nil:
 		return err

@@ -170,7 +170,7 @@ func (s *sessionV4) await(ctx context.Context) (*transferV4, error) {
 			continue
 		}
 		s.useless = 0
-		return t, s.answers.owe(ctx)
+		return t, s.answers.owe(ctx, t.number)
 	}
 }
 
@@ -386,6 +386,7 @@ func (s *sessionV4) part(why error) {
 // it that nobody took would make the kernel drop what it has not read.
 func (s *sessionV4) Close() error {
 	s.answers.ends.Wait()
+	s.answers.still.end()
 	putBuffer(s.file)
 	s.file = nil
 	s.end.Lock()

@@ -786,11 +786,21 @@ func TestSessionV4SlowServer(t *testing.T) {
 			return nil
 		}
 		r := h.raw(t).enter()
-		r.write(r.small(1, "f", nil))
-		r.expectStored(1)
+		stored := func(number uint64, name string) {
+			t.Helper()
+			start := time.Now()
+			r.write(r.small(number, name, nil))
+			said, m := r.still(start)
+			if files := must(v4.ParseStored(m.Payload)).Numbers; m.Code != v4.CodeStored || !slices.Equal(files, []uint64{number}) {
+				t.Errorf("%v of %v, want %v of %d", m.Code, files, v4.CodeStored, number)
+			}
+			if len(said) != 7 { // in thirds of the server's own time
+				t.Errorf("said that it is at work %d times: %v", len(said), said)
+			}
+		}
+		stored(1, "f")
 		time.Sleep(9 * time.Second) // its own time begins with the answer
-		r.write(r.small(2, "g", nil))
-		r.expectStored(2)
+		stored(2, "g")
 		answering.Wait()
 		start := time.Now()
 		_, _ = io.Copy(io.Discard, r.tls) // the client says nothing any more

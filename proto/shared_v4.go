@@ -323,6 +323,8 @@ func (s *sharedV4) heard(a answerV4) (err error) {
 			}
 		}
 		return nil
+	case v4.CodeThanks:
+		return s.still(a)
 	case v4.CodeDiffers:
 		return s.answer(a.number, a)
 	case v4.CodeRefused:
@@ -331,11 +333,34 @@ func (s *sharedV4) heard(a answerV4) (err error) {
 	return fmt.Errorf("%w: answer %v to a file in one message", ErrProtocol, a.code)
 }
 
-// answer is called with mu held.
-func (s *sharedV4) answer(number uint64, a answerV4) error {
+// awaited is the file that an answer is about. It is called with mu held.
+func (s *sharedV4) awaited(number uint64, a answerV4) (*fileV4, error) {
 	f, ok := s.waiting[number]
 	if !ok || !f.taken {
-		return fmt.Errorf("%w: answer %v about file %d, which there is not", ErrProtocol, a.code, number)
+		return nil, fmt.Errorf("%w: answer %v about file %d, which there is not", ErrProtocol, a.code, number)
+	}
+	return f, nil
+}
+
+// still takes note that the server is at work. It is called with mu held.
+func (s *sharedV4) still(a answerV4) error {
+	if _, err := s.awaited(a.number, a); err != nil {
+		return err
+	}
+	if a.offset != 0 {
+		return fmt.Errorf("%w: it keeps %d bytes of a file in one message", ErrProtocol, a.offset)
+	}
+	if s.broken == nil { // else it is not waited for long: see write
+		s.line.frames.socket.prolong()
+	}
+	return nil
+}
+
+// answer is called with mu held.
+func (s *sharedV4) answer(number uint64, a answerV4) error {
+	f, err := s.awaited(number, a)
+	if err != nil {
+		return err
 	}
 	f.answer <- a // has room
 	s.settle(number)

@@ -19,10 +19,13 @@ type socketV4 struct {
 	net.Conn
 	pacing
 
+	start time.Time
+
 	// Of a client: reads wait for as long as nothing is expected.
 	patient bool
-	start   time.Time
 	due     atomic.Int64 // when something has to have come, from start; 0: nothing is expected
+	last    atomic.Int64 // when the wait is over whatever the server says of its work, from start
+	word    atomic.Int64 // when it last said that it is at work, from start; 0: never
 
 	// excused reports whether the peer may still be silent while resting, when it
 	// has been for idle. It may be nil.
@@ -50,6 +53,9 @@ const (
 	gathered = 512 << 10
 	// readAheadV4 is how much is read from the socket at once while much comes.
 	readAheadV4 = 512 << 10
+	// mostStill is how often as long as for a word a client waits for a server that
+	// says nothing but that it is still at work: ten minutes where it is half a one.
+	mostStill = 20
 	// recordV4 is the most that TLS puts in a record.
 	recordV4 = 16 << 10
 )
@@ -125,9 +131,29 @@ func (s *socketV4) within(until time.Time) {
 
 // expect begins the wait for a word of the server, or begins it anew; with
 // settle nothing is waited for any more. Both are safe beside a Read.
-func (s *socketV4) expect() { s.due.Store(max(1, int64(time.Since(s.start)+s.idle))) }
+func (s *socketV4) expect() {
+	now := time.Since(s.start)
+	s.last.Store(int64(now + mostStill*s.idle))
+	s.due.Store(max(1, int64(now+s.idle)))
+}
 
 func (s *socketV4) settle() { s.due.Store(0) }
+
+// prolong goes on with the wait, if there is one, and with writes, because the
+// server is still at work, as it says. It is called by whoever may call expect.
+func (s *socketV4) prolong() {
+	s.word.Store(int64(time.Since(s.start)))
+	if s.due.Load() != 0 {
+		s.due.Store(min(int64(time.Since(s.start)+s.idle), s.last.Load()))
+	}
+}
+
+// prolonged reports whether a wait is over although the server goes on saying
+// that it is at work.
+func (s *socketV4) prolonged() bool {
+	due := s.due.Load()
+	return due != 0 && due == s.last.Load()
+}
 
 // Read is called by TLS. It asks for little more than a record at a time. While
 // that is what comes, it is what is read; whoever sends more than that has a
@@ -194,10 +220,14 @@ func (s *socketV4) waits() bool {
 		due := s.due.Load()
 		return due == 0 || time.Since(s.start) < time.Duration(due)
 	}
+	return !s.bounded() && s.resting && s.rest.IsZero() && s.excused != nil && s.excused()
+}
+
+// bounded reports whether nothing waits any longer than it has.
+func (s *socketV4) bounded() bool {
 	s.mu.Lock()
-	bounded := !s.until.IsZero() || s.ended || s.dead
-	s.mu.Unlock()
-	return !bounded && s.resting && s.rest.IsZero() && s.excused != nil && s.excused()
+	defer s.mu.Unlock()
+	return !s.until.IsZero() || s.ended || s.dead
 }
 
 // setRead sets the deadline of a read that begins now. It reports whether the
@@ -222,6 +252,21 @@ func (s *socketV4) deadline(now time.Time) time.Time {
 		return s.start.Add(time.Duration(due))
 	}
 	return now.Add(s.idle)
+}
+
+// heldBy is for how long the server's last word that it is at work holds yet.
+func (s *socketV4) heldBy() time.Duration {
+	word := s.word.Load()
+	if word == 0 {
+		return 0
+	}
+	return s.idle - (time.Since(s.start) - time.Duration(word))
+}
+
+// onlyStill says that a wait is over although the server goes on saying that it is
+// at work.
+func (s *socketV4) onlyStill(err error) error {
+	return fmt.Errorf("the server has said for %v only that it is still at work (what it keeps is not sent again): %w", mostStill*s.idle, err)
 }
 
 // cork gathers what is written next, of about that size, until uncork. One
@@ -270,13 +315,33 @@ func (s *socketV4) sent(p []byte, err error) (int, error) {
 	return len(p), nil
 }
 
-// send writes to the connection.
+// send writes to the connection. What is not taken in time waits for a server that
+// says that it is at work, as long as a read would.
 func (s *socketV4) send(p []byte) error {
-	if len(p) == 0 {
-		return nil
+	begun, wait := time.Now(), s.idle
+	for len(p) > 0 {
+		n, err := s.sendSome(p, wait)
+		p = p[n:]
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) || s.bounded() {
+			return err
+		}
+		left := mostStill*s.idle - time.Since(begun)
+		if left <= 0 {
+			return s.onlyStill(err)
+		}
+		if wait = min(s.heldBy(), left); wait <= 0 {
+			return err
+		}
 	}
+	return nil
+}
+
+// sendSome is one write.
+func (s *socketV4) sendSome(p []byte, wait time.Duration) (int, error) {
 	s.mu.Lock()
-	wait := s.idle
 	if s.ended {
 		wait = s.lastWords()
 	}
@@ -286,6 +351,5 @@ func (s *socketV4) send(p []byte) error {
 	}
 	_ = s.Conn.SetWriteDeadline(t)
 	s.mu.Unlock()
-	_, err := s.Conn.Write(p)
-	return err
+	return s.Conn.Write(p)
 }

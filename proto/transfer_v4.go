@@ -57,7 +57,7 @@ func (t *transferV4) Receive(ctx context.Context, dst Sink) (Sum, error) {
 		close(t.settled)
 		return t.sum, nil
 	}
-	defer s.answers.settle(1)
+	defer s.answers.settle(t.number)
 	defer close(t.settled)
 	t.step.Store(stepEnded)
 	err = fmt.Errorf("receive %q: %w", t.offer.Name.String(), s.cause(ctx, err))
@@ -72,7 +72,7 @@ func (t *transferV4) receiveSmall(dst Sink) error {
 	s := t.s
 	_, _ = s.sum.Write(t.content)
 	if sum := s.sum.Sum(); sum != *t.offer.Sum {
-		if err := s.frames.say(v4.CodeDiffers, t.number, differsV4(sum).Append(nil)); err != nil {
+		if err := t.tell(v4.CodeDiffers, differsV4(sum).Append(nil)); err != nil {
 			return err
 		}
 		return &inStepError{fmt.Errorf("%w: the client sent other bytes than it stated", ErrChecksum)}
@@ -93,10 +93,17 @@ func (t *transferV4) stop(why error) error {
 	if endsSession(why) {
 		return why // Receive says so
 	}
-	if err := t.s.frames.say(v4.CodeRefused, t.number, refusedV4(why).Append(nil)); err != nil {
+	if err := t.tell(v4.CodeRefused, refusedV4(why).Append(nil)); err != nil {
 		return err
 	}
 	return &inStepError{why}
+}
+
+// tell says something about the file. What the server does next with it, if
+// anything, is other work than before.
+func (t *transferV4) tell(code v4.Code, payload []byte) error {
+	t.s.answers.still.rests(t.number)
+	return t.s.frames.say(code, t.number, payload)
 }
 
 // receiveLarge takes a file in packets.
@@ -112,7 +119,7 @@ func (t *transferV4) receiveLarge(dst Sink) error {
 			s.frames.socket.pace(0)
 		}
 	}()
-	if err := s.frames.say(v4.CodeGo, t.number, v4.Offset{Bytes: from}.Append(nil)); err != nil {
+	if err := t.tell(v4.CodeGo, v4.Offset{Bytes: from}.Append(nil)); err != nil {
 		return err
 	}
 	for sends := 1; ; sends++ {
@@ -154,7 +161,7 @@ func (t *transferV4) differ(dst Sink, sum v4.Differs, sends int) error {
 		return t.stop(err)
 	}
 	s.sum.Reset()
-	if err := s.frames.say(v4.CodeDiffers, t.number, sum.Append(nil)); err != nil {
+	if err := t.tell(v4.CodeDiffers, sum.Append(nil)); err != nil {
 		return err
 	}
 	h, err := s.frames.header()
@@ -202,6 +209,7 @@ func (t *transferV4) take(dst Sink, from int64) (v4.Sum, error) {
 		}
 		return v4.Sum{}, &inStepError{failed}
 	case in.err == nil:
+		s.answers.still.works(t.number, in.kept) // until it is answered
 		return in.stated, nil
 	}
 	if errors.Is(in.err, errGaveUp) {

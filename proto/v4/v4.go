@@ -59,7 +59,7 @@ const (
 	CodeNameTaken  Code = 1601 // server
 	CodeKey        Code = 1602 // server: a wrapped secret for a new client
 	CodeStored     Code = 1603 // server: files are durable; the receipt
-	CodeThanks     Code = 1604 // server: how far a file is kept, or that a key was replaced
+	CodeThanks     Code = 1604 // server: how far a file is kept, that it is at work on it yet, or that a key was replaced
 	CodeReconnKey  Code = 1605 // server: a wrapped secret for a known client
 	CodeUnknown    Code = 1606 // server: no such client
 	CodeRefused    Code = 1607 // server: no, and why
