@@ -288,7 +288,7 @@ func (f *following) progress(ctx context.Context) error {
 //	@ID				getUploadEvents
 //	@Tags			uploads
 //	@Produce		text/event-stream
-//	@Description	Server-sent events about one upload: `upload` as it stands, and again whenever its state or its attempts have changed, `progress` up to twice a second while bytes move, `forgotten` if it is no more. The answer ends with the event that says that it is delivered, failed or cancelled. A client that asks again with the id of that event gets 204, which ends an EventSource.
+//	@Description	Server-sent events about one upload: `upload` as it stands, and again whenever its state or its attempts have changed, `progress` up to twice a second while bytes move, `forgotten` if it is no more. The answer ends with the event that says that it is delivered, failed or cancelled. A client that asks again with the id of that event gets 204, which ends an EventSource; an id that no event has had yet is taken for none.
 //	@Param			id				path		string	true	"The upload's id"
 //	@Param			Last-Event-ID	header		string	false	"The id of the last event that was seen"	example(4711)
 //	@Success		200	{string}	string	"Events, until it is final"
@@ -317,7 +317,11 @@ func (a *httpAPI) getUploadEvents(x *exchange, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if given && u.isFinal() && after >= u.Change {
+	known, err := a.told(r.Context(), u, after, given)
+	if err != nil {
+		return err
+	}
+	if known && u.isFinal() {
 		x.Header().Set("Cache-Control", "no-store")
 		x.WriteHeader(http.StatusNoContent)
 		return nil
@@ -326,8 +330,18 @@ func (a *httpAPI) getUploadEvents(x *exchange, r *http.Request) error {
 	if r.Method == http.MethodHead {
 		return nil
 	}
-	x.err = quiet(r.Context(), a.followOne(r.Context(), s, u, given && after >= u.Change))
+	x.err = quiet(r.Context(), a.followOne(r.Context(), s, u, known))
 	return nil
+}
+
+// told reports whether a client that was told of a change was told of an upload as it
+// stands: not if there was no such change, as in another database.
+func (a *httpAPI) told(ctx context.Context, u Upload, after int64, given bool) (bool, error) {
+	if !given || after <= u.Change {
+		return given && after == u.Change, nil
+	}
+	last, _, err := a.core.lastChange(ctx, after)
+	return after <= last, err
 }
 
 // followOne writes the events of an upload until it is final. known says that it

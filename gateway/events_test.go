@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -223,6 +224,17 @@ func TestEventsOfOne(t *testing.T) {
 	}
 	again := s.listen(t, path, "Last-Event-ID", "0")
 	again.until(u.ID, StateDelivered)
+	later := c.take("b", "b")
+	c.await(later.ID, StateDelivered)
+	last, _, err := c.lastChange(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := s.ask(t, "GET", path, nil, "Last-Event-ID", strconv.FormatInt(last, 10)); a.StatusCode != http.StatusNoContent {
+		t.Errorf("after another upload's event: %d, want 204", a.StatusCode)
+	}
+	unknown := s.listen(t, path, "Last-Event-ID", strconv.FormatInt(last+1, 10))
+	unknown.until(u.ID, StateDelivered)
 	s.ask(t, "GET", "/uploads/"+ulid.Make().String()+"/events", nil).problem(t, kindNotFound)
 }
 

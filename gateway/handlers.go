@@ -55,7 +55,7 @@ import (
 //	@Failure		400	{object}	problem	"The name, the form or the query cannot be read, or the body did not arrive whole"
 //	@Failure		408	{object}	problem	"The body came too slowly"
 //	@Failure		404	{object}	problem	"Somebody forgot the upload while Prefer had the answer wait"
-//	@Failure		409	{object}	problem	"An upload of this name and other content is on its way or delivered; or somebody cancelled the upload while it came in, or while Prefer had the answer wait; or a request with the same Idempotency-Key is being answered"
+//	@Failure		409	{object}	problem	"An upload of this name and other content is on its way or delivered; or the form has two files of one name and different content; or somebody cancelled the upload while it came in, or while Prefer had the answer wait; or a request with the same Idempotency-Key is being answered"
 //	@Header			409	{integer}	Retry-After	"When to send it again, in seconds, if another request has the key"
 //	@Failure		411	{object}	problem	"Neither Content-Length nor Transfer-Encoding was sent"
 //	@Failure		412	{object}	problem	"There is a file of one of the names, and If-None-Match is *; or the request has an If-Match"

@@ -315,7 +315,7 @@ func parseFilter(q url.Values) (f filter, err error) {
 func (f *filter) begin(q url.Values) error {
 	if q.Has("cursor") {
 		p, ok := parsePosition(q.Get("cursor"))
-		if !ok || q.Has("before") || f.byName() != (p.name != "") {
+		if !ok || q.Has("before") || f.byName() != (p.name != "") || !strings.HasPrefix(p.name, f.prefix) {
 			return refusal(kindParameter, "cursor is %.40q; it comes from the Link of the page before, with the same filters, and goes without before.", q.Get("cursor"))
 		}
 		f.after = p

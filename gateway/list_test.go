@@ -279,6 +279,19 @@ func TestListStaysWhileMoreComeIn(t *testing.T) {
 	}
 }
 
+// TestListCursorOfAnotherName: a cursor lets nothing out that the filter does not.
+func TestListCursorOfAnotherName(t *testing.T) {
+	s := newRealAPI(t)
+	for _, name := range []string{"a1", "a2", "b1", "zzz1"} {
+		s.ask(t, "PUT", "/uploads/"+name, strings.NewReader(name)).upload(t, http.StatusAccepted)
+	}
+	path := next(s.ask(t, "GET", "/uploads?limit=1&name=a", nil))
+	if got := s.ask(t, "GET", path, nil).uploads(t, http.StatusOK); len(got) != 1 || got[0].Name != "a2" {
+		t.Errorf("%s has %+v, want a2", path, got)
+	}
+	s.ask(t, "GET", strings.Replace(path, "name=a", "name=zzz", 1), nil).problem(t, kindParameter)
+}
+
 // next is where an answer says that its list goes on.
 func next(a answer) string {
 	_, rest, _ := strings.Cut(a.Header.Get("Link"), "<")
@@ -335,7 +348,7 @@ func TestListRefuses(t *testing.T) {
 		"state=done", "state=", "name=", "name=%ff", "name=" + strings.Repeat("n", 1025), "name=a&name=b",
 		"destination=", "sha256=", "sha256=00", "sha256=" + strings.Repeat("g", 64), "since=yesterday", "until=2026-03-14", "since=",
 		"cursor=", "cursor=!", "cursor=AAAA", "cursor=" + good, "name=a&before=" + ulid.Make().String(), "name=a&cursor=" + position{id: ulid.Make()}.encode(),
-		"cursor=" + good + "&name=a&before=" + ulid.Make().String(), "cursor=" + position{name: "a"}.encode() + "&name=a",
+		"cursor=" + good + "&name=a&before=" + ulid.Make().String(), "cursor=" + position{name: "a"}.encode() + "&name=a", "name=b&cursor=" + good, "name=ab&cursor=" + good,
 	} {
 		s.ask(t, "GET", "/uploads?"+query, nil).problem(t, kindParameter)
 	}

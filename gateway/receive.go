@@ -358,6 +358,9 @@ func (r *reception) record(ctx context.Context, tx *sql.Tx, key *keyed, uploads 
 			return err
 		}
 	}
+	if err := r.agree(); err != nil {
+		return err
+	}
 	for i, in := range r.files {
 		var err error
 		if uploads[i], err = r.keep(ctx, tx, in); err != nil {

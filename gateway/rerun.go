@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/oklog/ulid/v2"
 
@@ -100,6 +101,31 @@ func contentConflict(name string, id ulid.ULID, sum, existing [32]byte) error {
 	return f
 }
 
+// agree returns a refusal if two files of the request have one name and different content.
+func (r *reception) agree() error {
+	if !r.once {
+		return nil
+	}
+	sums := map[proto.FileName][32]byte{}
+	for _, in := range r.files {
+		name, sum := in.named(), in.sum.SHA256
+		if before, ok := sums[name]; ok && before != sum {
+			f := refusal(kindConflict, "The form has two files of the name %.200q and different content: the SHA-256 of one is %x, and that of the other is %x. Nothing of this request was kept. Give each file a name of its own.",
+				name.String(), before, sum)
+			f.sha256, f.existing = hex.EncodeToString(sum[:]), hex.EncodeToString(before[:])
+			return f
+		}
+		sums[name] = sum
+	}
+	return nil
+}
+
+// repeats reports whether the request had a file of the same name before.
+func (r *reception) repeats(in *incoming) bool {
+	first := slices.IndexFunc(r.files, func(other *incoming) bool { return other.named() == in.named() })
+	return first >= 0 && r.files[first] != in
+}
+
 // known returns the upload that a file with this name and content would be
 // answered with there, if there is one. To whoever may not see it nothing is known
 // before the content has come.
@@ -155,7 +181,7 @@ func (g *Gateway) unused(ctx context.Context, to outlet, name proto.FileName) er
 func (r *reception) keep(ctx context.Context, tx *sql.Tx, in *incoming) (Upload, error) {
 	now := r.g.now()
 	in.again = false // the transaction may have broken off before
-	if r.onlyNew {
+	if r.onlyNew && (!r.once || !r.repeats(in)) {
 		if err := r.g.vacant(ctx, tx, r.lane(), r.from, in.named().String()); err != nil {
 			return Upload{}, err
 		}

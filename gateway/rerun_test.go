@@ -79,9 +79,17 @@ func TestRerunOfForm(t *testing.T) {
 		t.Errorf("with another file it is %+v", more)
 	}
 	s.form(t, browser(file("d", "4"), file("a", "2"))).problem(t, kindConflict)
-	s.form(t, browser(file("e", "4"), file("e", "5"))).problem(t, kindConflict)
+	p := s.form(t, browser(file("e", "4"), file("e", "5"))).problem(t, kindConflict)
+	if p.Upload != "" || p.SHA256 != sum([]byte("5")) || p.ExistingSHA256 != sum([]byte("4")) || !strings.Contains(p.Detail, "two files") {
+		t.Errorf("of a form that contradicts itself: %+v", p)
+	}
+	s.form(t, browser(file("e", "4"), file("e", "5")), "If-None-Match", "*").problem(t, kindConflict)
 	if l := s.ask(t, "GET", "/uploads", nil).uploads(t, http.StatusOK); len(l) != 3 {
 		t.Errorf("%d uploads, want 3", len(l))
+	}
+	twice := s.form(t, browser(file("g", "6"), file("g", "6")), "If-None-Match", "*").uploads(t, http.StatusAccepted)
+	if twice[0].ID != twice[1].ID {
+		t.Errorf("the same file twice, if it is new, is %+v", twice)
 	}
 }
 
