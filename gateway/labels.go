@@ -21,6 +21,19 @@ const (
 
 const labelKeyChars = "abcdefghijklmnopqrstuvwxyz0123456789._/-"
 
+// CheckLabels returns why an upload cannot have these labels, each given as
+// KEY=VALUE, and nil if it can. It is the rule that requests are held to, for
+// those who want to know before they make one.
+func CheckLabels(given []string) error {
+	labels := map[string]string{}
+	for _, label := range given {
+		if wrong := putLabel(labels, label); wrong != nil {
+			return wrong
+		}
+	}
+	return nil
+}
+
 // parseLabels reads the labels that a request's address gives: label=KEY=VALUE,
 // repeated. They are for all files of the request.
 func parseLabels(q url.Values) (map[string]string, error) {
@@ -33,31 +46,54 @@ func parseLabels(q url.Values) (map[string]string, error) {
 	return labels, nil
 }
 
-// addLabel adds KEY=VALUE to labels. The same label twice is one.
+// addLabel adds KEY=VALUE to the labels of a request.
 func addLabel(labels map[string]string, given string) error {
-	key, value, err := parseLabel(given)
-	if err != nil {
-		return err
+	wrong := putLabel(labels, given)
+	if wrong == nil {
+		return nil
+	}
+	return &refusalError{problemKind: kindLabel, limit: wrong.limit, detail: wrong.fault + " Nothing of this request was kept. " + wrong.remedy}
+}
+
+// A labelError says in sentences what is wrong with a label.
+type labelError struct {
+	fault, remedy string
+	limit         int64
+}
+
+func (e *labelError) Error() string { return e.fault + " " + e.remedy }
+
+// putLabel adds KEY=VALUE to labels. The same label twice is one.
+func putLabel(labels map[string]string, given string) *labelError {
+	key, value, wrong := parseLabel(given)
+	if wrong != nil {
+		return wrong
 	}
 	before, known := labels[key]
 	switch {
 	case known && before != value:
-		return refusal(kindLabel, "The label %s is given with two values. Nothing of this request was kept. Give each label one value.", key)
+		return &labelError{fault: fmt.Sprintf("The label %s is given with two values.", key), remedy: "Give each label one value."}
 	case !known && len(labels) == maxLabels:
-		return &refusalError{problemKind: kindLabel, limit: maxLabels, detail: fmt.Sprintf("An upload has %d labels at most. Nothing of this request was kept. Give fewer.", maxLabels)}
+		return &labelError{fault: fmt.Sprintf("An upload has %d labels at most.", maxLabels), remedy: "Give fewer.", limit: maxLabels}
 	}
 	labels[key] = value
 	return nil
 }
 
 // parseLabel takes KEY=VALUE apart. A value may have more of =.
-func parseLabel(given string) (key, value string, err error) {
+func parseLabel(given string) (key, value string, wrong *labelError) {
 	key, value, ok := strings.Cut(given, "=")
 	switch {
 	case !ok || key == "" || len(key) > maxLabelKey || strings.Trim(key, labelKeyChars) != "":
-		return "", "", refusal(kindLabel, "%.80q is not a label. Nothing of this request was kept. Write it as key=value; the key has 1 to %d characters of a-z, 0-9, dot, underscore, slash and hyphen.", given, maxLabelKey)
+		return "", "", &labelError{
+			fault:  fmt.Sprintf("%.80q is not a label.", given),
+			remedy: fmt.Sprintf("Write it as key=value; the key has 1 to %d characters of a-z, 0-9, dot, underscore, slash and hyphen.", maxLabelKey),
+		}
 	case !utf8.ValidString(value) || utf8.RuneCountInString(value) > maxLabelValue || strings.ContainsFunc(value, isUnprintable):
-		return "", "", refusal(kindLabel, "The value of the label %s cannot be kept. Nothing of this request was kept. A value has up to %d printable characters of UTF-8.", key, maxLabelValue)
+		return "", "", &labelError{
+			fault:  fmt.Sprintf("The value of the label %s cannot be kept.", key),
+			remedy: fmt.Sprintf("A value has up to %d printable characters of UTF-8.", maxLabelValue),
+		}
 	}
 	return key, value, nil
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -140,11 +139,7 @@ func (s *pushSettings) check(args []string, named bool) error {
 	want(!stdin || s.name != "", "--name is missing: what comes from stdin has none")
 	want(stdin || !named, "--name %s is for what comes from stdin: give the PATTERN -", s.name)
 	want(!stdin || s.fromFile != "-", "stdin cannot be both the list and a file")
-	for _, l := range s.labels {
-		key, _, ok := strings.Cut(l, "=")
-		want(ok && key != "", "--label %q: want KEY=VALUE", l)
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err := errors.Join(errors.Join(errs...), checkLabels(s.labels)); err != nil {
 		return usageError{err}
 	}
 	return nil
@@ -172,8 +167,7 @@ func (p *program) push(ctx context.Context, s *pushSettings, gateway *gatewayCli
 	}
 	labels := s.labels
 	if !s.noCILabels {
-		ci := without(ciLabels(p.environ), labels)
-		labels = slices.Concat(labels, ci[:min(len(ci), max(0, maxLabels-len(labels)))])
+		labels = withRoom(labels, ciLabels(p.environ))
 	}
 	show := newPushDisplay(p, s, plan.files, plan.size)
 	if gateway.exposed() {
@@ -185,14 +179,6 @@ func (p *program) push(ctx context.Context, s *pushSettings, gateway *gatewayCli
 	}
 	worst := run.all(ctx, plan.files, s.parallel)
 	return errors.Join(exitStatus(worst), show.close())
-}
-
-// without leaves away the labels whose key is among others.
-func without(labels, others []string) []string {
-	key := func(l string) string { return l[:max(0, strings.Index(l, "="))] }
-	return slices.DeleteFunc(labels, func(l string) bool {
-		return slices.ContainsFunc(others, func(o string) bool { return key(o) == key(l) })
-	})
 }
 
 // pushFailed says what is wrong before anything was sent and returns the status to end

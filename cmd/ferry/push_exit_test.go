@@ -41,6 +41,14 @@ func proxySays(status int) http.HandlerFunc {
 	}
 }
 
+// manyLabels are flags that give so many labels.
+func manyLabels(n int) (args []string) {
+	for i := range n {
+		args = append(args, "--label", fmt.Sprintf("k%d=v", i))
+	}
+	return args
+}
+
 // TestPushExitCodes has each status that ferry help exit-codes lists for ferry
 // push come about, with its words on stderr and in --json.
 func TestPushExitCodes(t *testing.T) {
@@ -71,6 +79,12 @@ func TestPushExitCodes(t *testing.T) {
 		{"no such flag", []string{"--gatewai", live.url, file}, 2, "", "did you mean --gateway?"},
 		{"same names", []string{file, other}, 2, "", "would both be stored as a.bin"},
 		{"bad name", []string{"--dest-prefix", "../", file}, 2, "", `its part ".."`},
+		{"no label", []string{"--label", "A=b", file}, 2, "", `--label: "A=b" is not a label. Write it as key=value`},
+		{"a label's value", []string{"--label", "a=b\nc", file}, 2, "", "The value of the label a cannot be kept."},
+		{"a label with two values", []string{"--label", "a=b", "--label", "a=c", file}, 2, "", "The label a is given with two values."},
+		{"too many labels", append(manyLabels(17), file), 2, "", "An upload has 16 labels at most."},
+		{"as many labels as there may be", append(manyLabels(16), "--label", "k1=v", file), 0, "delivered", ""},
+		{"bad label of a file that is not known", append(append(fake(says(400, `{"title":"asked"}`)), "--label", "A=b"), file), 2, "", "is not a label"},
 		{"other content", append(fake(says(409, conflict)), file), 3, "failed", "SHA-256 bbbb; this one has aaaa"},
 		{"refused", append(fake(says(400, `{"title":"The label is not good","request_id":"R7"}`)), file), 3, "failed", "refused: The label is not good (400, request R7)"},
 		{"elsewhere", append(fake(func(w http.ResponseWriter, r *http.Request) {

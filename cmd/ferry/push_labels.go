@@ -1,10 +1,12 @@
 package main
 
 import (
+	"fmt"
 	"net/url"
+	"slices"
 	"strings"
-	"unicode"
-	"unicode/utf8"
+
+	"ferry/gateway"
 )
 
 // A ciSystem says where a CI system keeps what is worth a label. Only the
@@ -23,16 +25,24 @@ var ciSystems = []ciSystem{
 	{"jenkins", "JENKINS_URL", []string{"$GIT_URL"}, []string{"$GIT_COMMIT"}, []string{"$JOB_NAME"}, []string{"$BUILD_URL"}},
 }
 
-// maxLabels is how many labels the gateway takes.
-const maxLabels = 16
+// checkLabels holds the labels of a command line to the gateway's rule.
+func checkLabels(labels []string) error {
+	if err := gateway.CheckLabels(labels); err != nil {
+		return fmt.Errorf("--label: %w", err)
+	}
+	return nil
+}
 
-// maxCIValue is the longest value of a label that the gateway takes, in
-// characters. It takes printable ones alone.
-const maxCIValue = 256
-
-func isLabelValue(value string) bool {
-	return value != "" && utf8.ValidString(value) && utf8.RuneCountInString(value) <= maxCIValue &&
-		!strings.ContainsFunc(value, func(r rune) bool { return !unicode.IsPrint(r) })
+// withRoom returns the labels and those of more that an upload can have beside
+// them: a key that labels have is theirs, and what would be too many is left away.
+func withRoom(labels, more []string) []string {
+	all := slices.Clone(labels)
+	for _, l := range more {
+		if gateway.CheckLabels(append(all, l)) == nil {
+			all = append(all, l)
+		}
+	}
+	return all
 }
 
 // ciLabels are the labels that say which run of a pipeline sends: none outside
@@ -52,11 +62,11 @@ func ciLabels(environ []string) []string {
 			key  string
 			from []string
 		}{{"repository", ci.repository}, {"commit", ci.commit}, {"job", ci.job}, {"run", ci.run}} {
-			if value := withoutSecrets(expand(l.from, env)); isLabelValue(value) {
+			if value := withoutSecrets(expand(l.from, env)); value != "" {
 				labels = append(labels, "ci-"+l.key+"="+value)
 			}
 		}
-		return labels
+		return withRoom(nil, labels)
 	}
 	return nil
 }

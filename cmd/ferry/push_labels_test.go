@@ -1,11 +1,35 @@
 package main
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 )
+
+// TestCILabelsGiveWay lets those of the command line go before: what a CI system
+// says never makes a push fail.
+func TestCILabelsGiveWay(t *testing.T) {
+	ci := ciLabels([]string{"GITLAB_CI=true", "CI_COMMIT_SHA=4f0c", "CI_JOB_NAME=build"})
+	fourteen := make([]string, 14)
+	for i := range fourteen {
+		fourteen[i] = fmt.Sprintf("k%d=v", i)
+	}
+	for _, c := range []struct {
+		name         string
+		labels, want []string
+	}{
+		{"none given", nil, []string{"ci=gitlab", "ci-commit=4f0c", "ci-job=build"}},
+		{"the same key", []string{"ci-commit=mine"}, []string{"ci-commit=mine", "ci=gitlab", "ci-job=build"}},
+		{"too many", fourteen, slices.Concat(fourteen, []string{"ci=gitlab", "ci-commit=4f0c"})},
+	} {
+		if d := cmp.Diff(c.want, withRoom(c.labels, ci)); d != "" {
+			t.Errorf("%s (-want +got):\n%s", c.name, d)
+		}
+	}
+}
 
 // TestCILabels takes of each system's environment what is worth a label, and
 // nothing that lets somebody in.

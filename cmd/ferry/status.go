@@ -40,6 +40,9 @@ its attempts; in JSON, each that is named has them as "attempt_list". The status
 		if limit < 1 || limit > maxStatus {
 			return usagef("--limit %d: want 1 to %d", limit, maxStatus)
 		}
+		if err := checkLabels(labels); err != nil {
+			return usageError{err}
+		}
 		if len(ids) == 0 {
 			return p.listUploads(ctx, g, r, url.Values{"limit": {strconv.Itoa(limit)}, "label": labels})
 		}
