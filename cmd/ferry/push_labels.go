@@ -59,10 +59,15 @@ func ciLabels(environ []string) []string {
 		}
 		labels := []string{"ci=" + ci.name}
 		for _, l := range []struct {
-			key  string
-			from []string
-		}{{"repository", ci.repository}, {"commit", ci.commit}, {"job", ci.job}, {"run", ci.run}} {
-			if value := withoutSecrets(expand(l.from, env)); value != "" {
+			key     string
+			from    []string
+			address bool // of which a part may be secret; an @ in other names is part of them
+		}{{"repository", ci.repository, true}, {"commit", ci.commit, false}, {"job", ci.job, false}, {"run", ci.run, true}} {
+			value := expand(l.from, env)
+			if l.address || strings.Contains(value, "://") {
+				value = withoutSecrets(value)
+			}
+			if value != "" {
 				labels = append(labels, "ci-"+l.key+"="+value)
 			}
 		}

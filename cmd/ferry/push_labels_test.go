@@ -52,6 +52,13 @@ func TestCILabels(t *testing.T) {
 			[]string{"ci=jenkins", "ci-repository=https://git.example.org/app.git", "ci-commit=4f0c", "ci-job=app/main", "ci-run=https://ci.example.org/job/app/7/"}},
 		{"buildkite", []string{"BUILDKITE=true", "BUILDKITE_REPO=s3cret@github.com:me/app.git", "BUILDKITE_COMMIT=4f0c", "BUILDKITE_STEP_KEY=build", "BUILDKITE_BUILD_URL=https://buildkite.com/me/app/builds/3"},
 			[]string{"ci=buildkite", "ci-repository=github.com:me/app.git", "ci-commit=4f0c", "ci-job=build", "ci-run=https://buildkite.com/me/app/builds/3"}},
+		{"names with an @", []string{"JENKINS_URL=https://ci.example.org/", "GIT_COMMIT=v1@4f0c", "JOB_NAME=team/app@main"},
+			[]string{"ci=jenkins", "ci-commit=v1@4f0c", "ci-job=team/app@main"}},
+		{"a job's name with an @", []string{"GITLAB_CI=1", "CI_JOB_NAME=deploy@prod"}, []string{"ci=gitlab", "ci-job=deploy@prod"}},
+		{"a job's name that is an address", []string{"GITLAB_CI=1", "CI_JOB_NAME=https://me:s3cret@git.example.org/app?token=s3cret"},
+			[]string{"ci=gitlab", "ci-job=https://git.example.org/app"}},
+		{"a job's name with an address", []string{"GITLAB_CI=1", "CI_JOB_NAME=clone https://me:s3cret@git.example.org/app"},
+			[]string{"ci=gitlab", "ci-job=git.example.org/app"}},
 		{"what is no label", []string{"GITLAB_CI=true", "CI_COMMIT_SHA=a\nb", "CI_JOB_NAME=" + strings.Repeat("x", 257)}, []string{"ci=gitlab"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
