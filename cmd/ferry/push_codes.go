@@ -12,6 +12,9 @@ import (
 // errSumDiffers: the gateway has something else than was sent.
 var errSumDiffers = errors.New("the gateway's SHA-256 is not the file's")
 
+// errForgotten: the gateway had an upload, and has it no more.
+var errForgotten = errors.New("the gateway does not know the upload any more: somebody cancelled and forgot it, or forgot it after its end; run the command again")
+
 // explainGateway turns an error of a call to the gateway into a failure.
 func explainGateway(err error) failure {
 	is := func(target error) bool { return errors.Is(err, target) }
@@ -24,6 +27,8 @@ func explainGateway(err error) failure {
 		return failure{exit: exitTimeout, words: "not in time: --timeout has passed"}
 	case is(errStopped):
 		return failure{exit: exitFailure, words: errStopped.Error()}
+	case is(errForgotten):
+		return failure{exit: exitUndelivered, words: err.Error()}
 	case is(errReceipt):
 		return failure{exit: exitFailure, words: err.Error()}
 	case is(errFileChanged):
@@ -54,7 +59,8 @@ func explainAnswer(e *gatewayError) failure {
 	case e.status == http.StatusRequestEntityTooLarge, e.status == http.StatusInsufficientStorage:
 		f.exit = exitNoRoom
 	case e.status == http.StatusConflict && e.ExistingSHA256 != "":
-		f.words = fmt.Sprintf("the gateway has a file of that name with other content, and nothing was changed: SHA-256 %s; this one has %s",
+		f.words = fmt.Sprintf("the gateway has a file of that name with other content, and nothing was changed: SHA-256 %s; this one has %s. "+
+			"Send it under another name (--dest-prefix, or --name for stdin), or cancel and forget that upload first if it is not delivered yet",
 			printable(e.ExistingSHA256), printable(e.SHA256))
 	case e.status == http.StatusBadRequest && e.kind() == "mismatch":
 		f.exit = exitIntegrity

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"ferry/proto"
@@ -38,6 +39,42 @@ func proxySays(status int) http.HandlerFunc {
 		w.Header().Set("Content-Type", "text/html")
 		w.WriteHeader(status)
 		_, _ = io.WriteString(w, "<html>"+http.StatusText(status)+"</html>")
+	}
+}
+
+// busyThenSilent refuses the first time that a file is sent, and does not answer
+// the second.
+func busyThenSilent() http.HandlerFunc {
+	var calls atomic.Int32
+	return func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if calls.Add(1) == 1 {
+			says(503, `{"title":"Too many"}`)(w, r)
+			return
+		}
+		<-r.Context().Done()
+	}
+}
+
+// TestPushFileGone has a file go away once others are sent: they are delivered,
+// and nothing says that they were not.
+func TestPushFileGone(t *testing.T) {
+	first, second := makeFile(t, "a.bin", "a"), makeFile(t, "b.bin", "b")
+	url := fakeGateway(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			if err := os.Remove(second); err != nil {
+				t.Error(err)
+			}
+		}
+		takes("delivered", "")(w, r)
+	})
+	got := push(t, url, "--json", "--parallel", "1", first, second)
+	all := got.outcomes(t)
+	if a, b := all["a.bin"], all["b.bin"]; got.status != exitNoFile || a.State != "delivered" || b.State != "failed" || b.Exit != exitNoFile {
+		t.Errorf("status %d, %+v; want %d, a.bin delivered, b.bin failed", got.status, all, exitNoFile)
+	}
+	if strings.Contains(got.stderr, "nothing was sent") || !strings.Contains(pushExitCodes, "the others are sent nevertheless") {
+		t.Errorf("stderr %q, help %q", got.stderr, pushExitCodes)
 	}
 }
 
@@ -85,12 +122,16 @@ func TestPushExitCodes(t *testing.T) {
 		{"too many labels", append(manyLabels(17), file), 2, "", "An upload has 16 labels at most."},
 		{"as many labels as there may be", append(manyLabels(16), "--label", "k1=v", file), 0, "delivered", ""},
 		{"bad label of a file that is not known", append(append(fake(says(400, `{"title":"asked"}`)), "--label", "A=b"), file), 2, "", "is not a label"},
-		{"other content", append(fake(says(409, conflict)), file), 3, "failed", "SHA-256 bbbb; this one has aaaa"},
+		{"other content", append(fake(says(409, conflict)), file), 3, "failed", "SHA-256 bbbb; this one has aaaa. Send it under another name (--dest-prefix"},
 		{"refused", append(fake(says(400, `{"title":"The label is not good","request_id":"R7"}`)), file), 3, "failed", "refused: The label is not good (400, request R7)"},
 		{"elsewhere", append(fake(func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "https://gw.example.org/uploads", http.StatusPermanentRedirect)
 		}), file), 3, "failed", "go to https://gw.example.org/uploads"},
-		{"always busy", append(fake(says(503, `{"title":"Too many"}`)), "--timeout", "100ms", file), 3, "failed", "Too many (503), until --timeout"},
+		{"always busy", append(fake(says(503, `{"title":"Too many"}`)), "--timeout", "100ms", file), 4, "failed", "not received by the gateway in time: --timeout has passed; before that, the gateway refused: Too many (503)"},
+		{"never ready", append(fake(says(503, `{"title":"Not ready","retryable":true}`)), "--timeout", "100ms", file), 4, "failed", "--timeout has passed; before that, the gateway refused: Not ready (503)"},
+		{"too many requests", append(fake(says(429, `{"title":"Slower"}`)), "--timeout", "100ms", file), 4, "failed", "the gateway refused: Slower (429)"},
+		{"busy, then silent", append(fake(busyThenSilent()), "--timeout", "3s", file), 4, "failed", "--timeout has passed; before that, the gateway refused: Too many (503)"},
+		{"busy for good", append(fake(says(503, `{"title":"Never","retryable":false}`)), file), 3, "failed", "refused: Never (503)"},
 		{"delivery takes too long", []string{"--gateway", stuck.url, "--timeout", "300ms", file}, 4, "failed", `"ferry watch 01`},
 		{"sending takes too long", append(fake(func(_ http.ResponseWriter, r *http.Request) {
 			_, _ = io.Copy(io.Discard, r.Body) // else nobody notices that the client is gone
@@ -104,6 +145,13 @@ func TestPushExitCodes(t *testing.T) {
 		}), "--timeout", "300ms", file), 4, "failed", "the gateway has it and goes on"},
 		{"delivery failed", append(fake(takes("failed", `,"error":"no such client"`)), file), 5, "failed", "the delivery failed: no such client, upload " + fakeID},
 		{"cancelled", append(fake(takes("cancelled", "")), file), 5, "failed", "somebody cancelled"},
+		{"forgotten", append(fake(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodGet {
+				says(404, `{"type":"/problems/not-found","title":"No such upload"}`)(w, r)
+				return
+			}
+			takes("queued", "")(w, r)
+		}), file), 5, "failed", "somebody cancelled and forgot it, or forgot it after its end; run the command again, upload " + fakeID},
 		{"the gateway has something else", append(fake(func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusAccepted)
 			_, _ = w.Write([]byte(`{"id":"` + fakeID + `","state":"queued","sha256":"cccc"}`))
@@ -118,6 +166,7 @@ func TestPushExitCodes(t *testing.T) {
 		{"no token", append(fake(says(401, `{"title":"Who are you?"}`)), file), 7, "failed", "Who are you?"},
 		{"not allowed", append(fake(says(403, `{"title":"Not you"}`)), file), 7, "failed", "Not you"},
 		{"no file", []string{filepath.Join(folder, "none")}, 8, "", "no file for "},
+		{"an empty pattern", []string{""}, 8, "", `no file for ""`},
 		{"nothing matches", []string{filepath.Join(folder, "*.none")}, 8, "", "no file for "},
 		{"not a file", []string{"/dev/null"}, 8, "", "not a regular file"},
 		{"too large", append(fake(says(413, `{"title":"Too large","retryable":true}`)), file), 9, "failed", "Too large"},

@@ -115,8 +115,8 @@ func TestPushNames(t *testing.T) {
 // is what --if-no-files says.
 func TestPushList(t *testing.T) {
 	live := startGateway(t)
-	makeTree(t, "a.txt", "b.txt", "with\nline", "list", "empty", "none")
-	for name, content := range map[string]string{"list": "a.txt\r\n\n!b.txt\n*.txt\n", "empty": ""} {
+	makeTree(t, "a.txt", "b.txt", "with\nline", "list", "empty", "marked", "none")
+	for name, content := range map[string]string{"list": "a.txt\r\n\n!b.txt\n*.txt\n", "empty": "", "marked": "\ufeffa.txt\r\n"} {
 		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -131,10 +131,11 @@ func TestPushList(t *testing.T) {
 		{"--from-file list", "", 0, []string{"a.txt"}, ""},
 		{"--from-file - list", "a.txt\x00with\nline\x00", 2, nil, "name"}, // such a name cannot be stored
 		{"--from-file -", "a.txt\x00b.txt\x00", 0, []string{"a.txt", "b.txt"}, ""},
+		{"--from-file marked", "", 0, []string{"a.txt"}, ""},
 		{"--from-file empty", "", 8, nil, "no file to send"},
 		{"--from-file empty --if-no-files warn", "", 0, nil, "no file to send"},
 		{"--if-no-files ignore *.none", "", 0, nil, ""},
-		{"--if-no-files warn *.none a.txt", "", 0, []string{"a.txt"}, "no file for *.none"},
+		{"--if-no-files warn *.none a.txt", "", 0, []string{"a.txt"}, `no file for "*.none"`},
 		{"--from-file -  -", "", 2, nil, "both the list and a file"},
 		{"--name piped/in.txt --dest-prefix p- -", "from a pipe", 0, []string{"p-piped/in.txt"}, ""},
 		{"-", "x", 2, nil, "--name is missing"},

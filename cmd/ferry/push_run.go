@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -136,8 +137,10 @@ func (f *pushed) fail(why failure) bool {
 }
 
 // persist tries until that succeeds or fails for good, or until the time is
-// over; then the failure has retry set.
+// over. Then the failure is of exitTimeout and has what the gateway refused last,
+// or it has retry set if the gateway cannot be reached.
 func (f *pushed) persist(ctx context.Context, try func() error) *failure {
+	refused := "" // at the last try
 	for tries := 1; ; tries++ {
 		err := try()
 		if said, answered := errors.AsType[*gatewayError](err); err == nil || answered && !said.away() {
@@ -149,7 +152,14 @@ func (f *pushed) persist(ctx context.Context, try func() error) *failure {
 		}
 		why := explainGateway(err)
 		if !why.retry {
+			if why.exit == exitTimeout {
+				why.words += refused
+			}
 			return &why
+		}
+		refused = ""
+		if why.exit == exitRefused {
+			refused = "; before that, " + why.words
 		}
 		pause := pauseBefore(tries, why.after)
 		if !f.reached.Load() {
@@ -162,7 +172,12 @@ func (f *pushed) persist(ctx context.Context, try func() error) *failure {
 		f.show.troubled(why.words)
 		f.bar.pause(time.Now().Add(pause))
 		if err := sleep(ctx, pause); err != nil {
-			if end := explainGateway(err); end.exit != exitTimeout {
+			end := explainGateway(err)
+			switch {
+			case end.exit != exitTimeout:
+				return &end
+			case refused != "":
+				end.words += refused
 				return &end
 			}
 			why.words += ", until --timeout had passed"
@@ -194,7 +209,7 @@ func (f *pushed) receive(ctx context.Context) bool {
 		return err
 	}); why != nil {
 		if why.exit == exitTimeout {
-			why.words = "not received by the gateway in time: --timeout has passed"
+			why.words = strings.Replace(why.words, "not in time", "not received by the gateway in time", 1)
 		}
 		return f.fail(*why)
 	}

@@ -65,7 +65,7 @@ func (p *program) planPush(ctx context.Context, s *pushSettings, args []string) 
 func (p *program) noFiles(what string, f *pushFinder, stdin bool) error {
 	var words []string
 	for _, pattern := range f.empty {
-		words = append(words, "no file for "+printable(pattern))
+		words = append(words, fmt.Sprintf("no file for %q", pattern))
 	}
 	if len(f.files) == 0 && len(words) == 0 && !stdin {
 		words = append(words, "no file to send")
@@ -101,6 +101,7 @@ func (p *program) patterns(list string, args []string) (_ []string, err error) {
 	case len(b) > maxList:
 		return nil, fmt.Errorf("--from-file %s: more than %d bytes", list, maxList)
 	}
+	b = bytes.TrimPrefix(b, []byte("\ufeff")) // the mark that some editors begin a file with
 	end := "\n"
 	if bytes.IndexByte(b, 0) >= 0 {
 		end = "\x00"

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -35,6 +36,9 @@ func (f *pushed) look(ctx context.Context) (over bool) {
 	var pause time.Duration
 	if why := f.persist(ctx, func() (err error) {
 		u, pause, err = f.gateway.poll(ctx, f.o.ID, &f.etag, wait)
+		if said, ok := errors.AsType[*gatewayError](err); ok && said.status == http.StatusNotFound && !said.other {
+			return errForgotten
+		}
 		return err
 	}); why != nil {
 		f.interrupted(*why)

@@ -67,16 +67,18 @@ const pushExitCodes = `ferry push ends with one of these statuses:
       would have the same name, or a name cannot be stored; nothing was sent
    3  refused by the gateway: it has a file of that name with other content, or
       says otherwise why it does not take the file
-   4  timed out: --timeout ended before the file was delivered. The gateway goes
-      on with what it has: the ids are printed
+   4  timed out: --timeout ended before the file was delivered, also if all that
+      time the gateway was too busy or not ready. It goes on with what it has:
+      the ids are printed
    5  not delivered: the gateway has the file and could not deliver it, or
-      somebody cancelled it
+      somebody cancelled it, or made the gateway forget it
    6  integrity: the file changed while it was sent, or what the gateway got has
       another digest
    7  not authorised: the gateway wants a token, or another one; or its
       certificate is not for its address
    8  no file: a PATTERN found none, or what it found cannot be read; nothing was
-      sent
+      sent. If a file goes away, or cannot be read any more, once files are
+      sent, the others are sent nevertheless
    9  no room: the file is larger than the gateway or the destination takes, or
       the gateway's disk is full or a quota used up
   10  unreachable: no connection to the gateway could be made, nor by a proxy in
