@@ -29,6 +29,13 @@ type attributes struct {
 // 8.8.2, has it of an answer: programs that copy files between servers pass it
 // on. It has whole seconds, so that X-Ferry-Mtime goes before it.
 func requestAttributes(q url.Values, h http.Header) (at attributes, err error) {
+	twice := repeated(q, "mode", "mtime")
+	if twice == "" {
+		twice = repeated(url.Values(h), modeField, mtimeField)
+	}
+	if twice != "" {
+		return attributes{}, refusal(kindParameter, "%s is given more than once. Nothing was kept. Give it once.", twice)
+	}
 	mode := h.Get(modeField)
 	if q.Has("mode") {
 		mode = q.Get("mode")

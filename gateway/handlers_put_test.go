@@ -119,11 +119,12 @@ func TestAttributes(t *testing.T) {
 		if u = s.ask(t, "PUT", "/uploads/none", strings.NewReader("x")).upload(t, http.StatusAccepted); u.Mode != nil || u.ModifiedAt != nil {
 			t.Errorf("mode %q, time %v of a file of which nothing was said", *orEmpty(u.Mode), u.ModifiedAt)
 		}
-		for _, bad := range []string{"mode=", "mode=0", "mode=1777", "mode=rw-r--r--", "mode=-1", "mode=8", "mtime=", "mtime=2026-03-14", "mtime=1500-01-01T00:00:00Z", "mtime=9999-01-01T00:00:00Z"} {
+		for _, bad := range []string{"mode=0644&mode=0600", "mtime=2026-03-14T00:00:00Z&mtime=2026-03-15T00:00:00Z", "mode=", "mode=0", "mode=1777", "mode=rw-r--r--", "mode=-1", "mode=8", "mtime=", "mtime=2026-03-14", "mtime=1500-01-01T00:00:00Z", "mtime=9999-01-01T00:00:00Z"} {
 			s.ask(t, "PUT", "/uploads/bad?"+bad, strings.NewReader("x")).problem(t, kindParameter)
 		}
 		s.ask(t, "PUT", "/uploads/bad", strings.NewReader("x"), "Last-Modified", "yesterday").problem(t, kindParameter)
 		s.form(t, browser(file("bad", "x"), field("mode", "999"))).problem(t, kindParameter)
+		s.ask(t, "PUT", "/uploads/bad", strings.NewReader("x"), modeField, "0644", modeField, "0600").problem(t, kindParameter)
 	})
 }
 

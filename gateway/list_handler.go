@@ -274,10 +274,8 @@ func pageLimit(q url.Values) (int, error) {
 
 // parseFilter reads a list's address.
 func parseFilter(q url.Values) (f filter, err error) {
-	for _, key := range []string{"name", "destination", "sha256", "since", "until", "cursor", "before"} {
-		if len(q[key]) > 1 {
-			return filter{}, refusal(kindParameter, "%s is given more than once. Give it once.", key)
-		}
+	if key := repeated(q, "name", "destination", "sha256", "since", "until", "limit", "cursor", "before"); key != "" {
+		return filter{}, refusal(kindParameter, "%s is given more than once. Give it once.", key)
 	}
 	f.prefix, f.destination = q.Get("name"), q.Get("destination")
 	switch {
@@ -306,6 +304,9 @@ func parseFilter(q url.Values) (f filter, err error) {
 		}
 		if *at, err = time.Parse(time.RFC3339Nano, q.Get(key)); err != nil {
 			return filter{}, refusal(kindParameter, "%s is %.40q; it is a time such as 2026-03-14T15:09:26Z, in which + is written as %%2B.", key, q.Get(key))
+		}
+		if at.IsZero() { // which would be none
+			*at = at.Add(time.Nanosecond)
 		}
 	}
 	return f, f.begin(q)

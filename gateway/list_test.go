@@ -321,6 +321,8 @@ func TestListHas(t *testing.T) {
 			"since=2101-02-03T04:05:06%2B01:00":             "",
 			"until=2101-02-03T04:05:06.789Z":                "two.txt one.txt",
 			"until=2001-02-03T04:05:06Z":                    "",
+			"until=0001-01-01T00:00:00Z":                    "",
+			"since=0001-01-01T00:00:00Z":                    "two.txt one.txt",
 			"destination=v3://elsewhere.test:1":             "",
 			"before=" + u.ID.String():                       "one.txt",
 			"destination=" + url.QueryEscape(u.Destination): "two.txt one.txt",
@@ -345,7 +347,7 @@ func TestListRefuses(t *testing.T) {
 	s := newFakeAPI(t)
 	good := position{id: ulid.Make(), name: "a"}.encode()
 	for _, query := range []string{
-		"state=done", "state=", "name=", "name=%ff", "name=" + strings.Repeat("n", 1025), "name=a&name=b",
+		"state=done", "state=", "name=", "name=%ff", "name=" + strings.Repeat("n", 1025), "name=a&name=b", "limit=1&limit=2",
 		"destination=", "sha256=", "sha256=00", "sha256=" + strings.Repeat("g", 64), "since=yesterday", "until=2026-03-14", "since=",
 		"cursor=", "cursor=!", "cursor=AAAA", "cursor=" + good, "name=a&before=" + ulid.Make().String(), "name=a&cursor=" + position{id: ulid.Make()}.encode(),
 		"cursor=" + good + "&name=a&before=" + ulid.Make().String(), "cursor=" + position{name: "a"}.encode() + "&name=a", "name=b&cursor=" + good, "name=ab&cursor=" + good,

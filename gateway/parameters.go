@@ -71,6 +71,17 @@ func areAmong(query string, taken []string) bool {
 	return true
 }
 
+// repeated is the first of these parameters that is given more than once, "" if there is
+// none: which of its values was meant is not known.
+func repeated(q url.Values, parameters ...string) string {
+	for _, name := range parameters {
+		if len(q[name]) > 1 {
+			return name
+		}
+	}
+	return ""
+}
+
 func unknownParameter(name string, taken []string) error {
 	if len(taken) == 0 {
 		return refusal(kindUnknown, "There is no parameter %.60q here, nor any other. Nothing was done. Leave it out.", name)

@@ -204,6 +204,9 @@ func waitParameter(r *http.Request) (time.Duration, error) {
 	if err != nil || !q.Has("wait") {
 		return 0, err
 	}
+	if repeated(q, "wait") != "" {
+		return 0, refusal(kindParameter, "wait is given more than once. Give it once.")
+	}
 	seconds, err := strconv.Atoi(q.Get("wait"))
 	if most := int(maxWait / time.Second); err != nil || seconds < 0 || seconds > most {
 		return 0, refusal(kindParameter, "wait is %.40q; it is a whole number of seconds from 0 to %d.", q.Get("wait"), most)

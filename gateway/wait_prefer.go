@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"iter"
 	"net/http"
 	"strconv"
 	"strings"
@@ -17,8 +18,11 @@ const acceptedAgain = "1"
 // that is; what cannot be read is not preferred.
 func preferredWait(r *http.Request) (seconds int, ok bool) {
 	for _, field := range r.Header.Values("Prefer") {
-		for preference := range strings.SplitSeq(field, ",") {
-			preference, _, _ = strings.Cut(preference, ";")
+		for preference := range unquoted(field, ',') {
+			for word := range unquoted(preference, ';') { // the rest are its parameters
+				preference = word
+				break
+			}
 			name, value, _ := strings.Cut(preference, "=")
 			if !strings.EqualFold(strings.TrimSpace(name), "wait") {
 				continue
@@ -32,6 +36,28 @@ func preferredWait(r *http.Request) (seconds int, ok bool) {
 		}
 	}
 	return 0, false
+}
+
+// unquoted are the parts of a header field that a separator is between, but for those
+// separators that stand in a quoted string of RFC 9110, section 5.6.4.
+func unquoted(field string, separator byte) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		begin, quoted := 0, false
+		for i := 0; i < len(field); i++ {
+			switch c := field[i]; {
+			case c == '"':
+				quoted = !quoted
+			case quoted && c == '\\':
+				i++
+			case !quoted && c == separator:
+				if !yield(field[begin:i]) {
+					return
+				}
+				begin = i + 1
+			}
+		}
+		yield(field[begin:])
+	}
 }
 
 // answerKept answers a request whose files are durable, and waits for their

@@ -116,7 +116,7 @@ func TestLongPollEndsInTime(t *testing.T) {
 	if a := s.ask(t, "GET", u.address()+"?wait=60", nil, "If-None-Match", `"other"`); a.StatusCode != http.StatusOK {
 		t.Errorf("another ETag: %d, want 200 at once", a.StatusCode)
 	}
-	for _, wait := range []string{"-1", "61", "1.5", "", "x"} {
+	for _, wait := range []string{"-1", "61", "1.5", "", "x", "1&wait=2"} {
 		s.ask(t, "GET", u.address()+"?wait="+wait, nil).problem(t, kindParameter)
 	}
 	c.live.changes.mu.Lock()
@@ -205,6 +205,23 @@ func TestPrefer(t *testing.T) {
 	applied(a, "")
 	if a.upload(t, http.StatusAccepted); a.Header.Get("Retry-After") == "" {
 		t.Error("202 without Retry-After")
+	}
+}
+
+func TestPreferredWait(t *testing.T) {
+	for field, want := range map[string]int{
+		"wait=5": 5, `wait="5"`: 5, "Wait = 5 ; x=y": 5, "respond-async, wait=600": 60, "wait=99999999999999999999": 60, "wait=5, wait=6": 5,
+		`foo="a,wait=1", wait=5`: 5, `foo="a\",wait=1", wait=5`: 5, `foo; x="a;b,wait=1", wait=5`: 5,
+		"": -1, "wait": -1, "wait=soon": -1, "wait=-1": -1, `foo="a,wait=1"`: -1, `foo="wait=1`: -1, `wait="5;6"`: -1,
+	} {
+		r := &http.Request{Header: http.Header{"Prefer": {field}}}
+		got, ok := preferredWait(r)
+		if !ok {
+			got = -1
+		}
+		if got != want {
+			t.Errorf("%s: %d, want %d", field, got, want)
+		}
 	}
 }
 
