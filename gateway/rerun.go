@@ -94,9 +94,15 @@ func hiddenConflict(name string) error {
 }
 
 func contentConflict(name string, id ulid.ULID, sum, existing [32]byte) error {
-	f := refusal(kindConflict, "The upload %s has the name %.200q and other content: its SHA-256 is %x, and that of what was sent is %x. Nothing of this request was kept. Send the file under another name, or cancel and forget that upload first if it is not delivered yet.",
+	f := conflict(sum, existing, "The upload %s has the name %.200q and other content: its SHA-256 is %x, and that of what was sent is %x. Nothing of this request was kept. Send the file under another name, or cancel and forget that upload first if it is not delivered yet.",
 		id, name, existing, sum)
 	f.upload = (&Upload{ID: id}).address()
+	return f
+}
+
+// conflict is a refusal that has both digests.
+func conflict(sum, existing [32]byte, format string, args ...any) *refusalError {
+	f := refusal(kindConflict, format, args...)
 	f.sha256, f.existing = hex.EncodeToString(sum[:]), hex.EncodeToString(existing[:])
 	return f
 }
@@ -110,10 +116,8 @@ func (r *reception) agree() error {
 	for _, in := range r.files {
 		name, sum := in.named(), in.sum.SHA256
 		if before, ok := sums[name]; ok && before != sum {
-			f := refusal(kindConflict, "The form has two files of the name %.200q and different content: the SHA-256 of one is %x, and that of the other is %x. Nothing of this request was kept. Give each file a name of its own.",
+			return conflict(sum, before, "The form has two files of the name %.200q and different content: the SHA-256 of one is %x, and that of the other is %x. Nothing of this request was kept. Give each file a name of its own.",
 				name.String(), before, sum)
-			f.sha256, f.existing = hex.EncodeToString(sum[:]), hex.EncodeToString(before[:])
-			return f
 		}
 		sums[name] = sum
 	}

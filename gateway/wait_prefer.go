@@ -124,10 +124,12 @@ func (a *httpAPI) settled(r *http.Request, kept []Upload, most time.Duration) (w
 	for i := range kept {
 		u, err := a.core.await(r.Context(), kept[i].ID, max(time.Until(end), 0), func(u Upload) bool { return u.isFinal() })
 		switch {
-		case errors.Is(err, errNotFound) && keyedOf(r.Context()) != nil:
-			return true, false, refusal(kindNotFound, "The upload %s was kept, and somebody has cancelled or forgotten it since. Send the file again with another Idempotency-Key if that was a mistake.", kept[i].ID)
 		case errors.Is(err, errNotFound):
-			return true, false, refusal(kindNotFound, "The upload %s was kept, and somebody has cancelled or forgotten it since. Send the file again if that was a mistake.", kept[i].ID)
+			again := ""
+			if keyedOf(r.Context()) != nil {
+				again = " with another Idempotency-Key"
+			}
+			return true, false, refusal(kindNotFound, "The upload %s was kept, and somebody has cancelled or forgotten it since. Send the file again%s if that was a mistake.", kept[i].ID, again)
 		case err != nil: // too many wait, or whoever asked is gone
 			return i > 0, false, nil //nolint:nilerr // it is kept, and that is the answer
 		}

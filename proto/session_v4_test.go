@@ -761,6 +761,27 @@ func TestSessionV4Slow(t *testing.T) {
 	}
 }
 
+// acceptAfter has files received, and accepted when wait returns, each in a
+// goroutine of its own.
+func (h *hostV4) acceptAfter(t *testing.T, wait func(tr proto.Transfer)) (answering *sync.WaitGroup) {
+	answering = new(sync.WaitGroup)
+	h.take = func(ctx context.Context, tr proto.Transfer) error {
+		dst := &stageV4{}
+		sum, err := tr.Receive(ctx, dst)
+		if err != nil {
+			return err
+		}
+		answering.Go(func() {
+			wait(tr)
+			if err := tr.Accept(ctx, h.publish(tr.Offer(), dst, sum)); err != nil {
+				t.Error(err)
+			}
+		})
+		return nil
+	}
+	return answering
+}
+
 // TestSessionV4SlowServer is a client that waits for an answer longer than it may
 // be silent otherwise.
 func TestSessionV4SlowServer(t *testing.T) {
@@ -770,21 +791,7 @@ func TestSessionV4SlowServer(t *testing.T) {
 		h := newHostV4(alice(t))
 		h.id = quickV4
 		h.cfg.IdleTimeout = 10 * time.Second
-		var answering sync.WaitGroup
-		h.take = func(ctx context.Context, tr proto.Transfer) error {
-			dst := &stageV4{}
-			sum, err := tr.Receive(ctx, dst)
-			if err != nil {
-				return err
-			}
-			answering.Go(func() {
-				time.Sleep(25 * time.Second)
-				if err := tr.Accept(ctx, h.publish(tr.Offer(), dst, sum)); err != nil {
-					t.Error(err)
-				}
-			})
-			return nil
-		}
+		answering := h.acceptAfter(t, func(proto.Transfer) { time.Sleep(25 * time.Second) })
 		r := h.raw(t).enter()
 		stored := func(number uint64, name string) {
 			t.Helper()

@@ -176,23 +176,7 @@ func TestSessionV4StillSmall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHostV4(alice(t))
 		h.id = quickV4
-		var answering sync.WaitGroup
-		h.settle = answering.Wait
-		h.take = func(ctx context.Context, tr proto.Transfer) error {
-			dst := &stageV4{}
-			sum, err := tr.Receive(ctx, dst)
-			if err != nil {
-				return err
-			}
-			after := time.Duration(tr.Offer().ID[1]) * 25 * time.Second
-			answering.Go(func() {
-				time.Sleep(after)
-				if err := tr.Accept(ctx, h.publish(tr.Offer(), dst, sum)); err != nil {
-					t.Error(err)
-				}
-			})
-			return nil
-		}
+		h.settle = h.acceptAfter(t, func(tr proto.Transfer) { time.Sleep(time.Duration(tr.Offer().ID[1]) * 25 * time.Second) }).Wait
 		r := h.raw(t).enter()
 		start := time.Now()
 		r.write(r.small(1, "a", nil), r.small(2, "b", nil), r.small(3, "c", nil))
@@ -225,22 +209,7 @@ func TestSessionV4StillAtItsEnd(t *testing.T) {
 		h.id = quickV4
 		ctx, end := context.WithCancelCause(context.Background())
 		h.ctx = ctx
-		var answering sync.WaitGroup
-		h.settle = answering.Wait
-		h.take = func(ctx context.Context, tr proto.Transfer) error {
-			dst := &stageV4{}
-			sum, err := tr.Receive(ctx, dst)
-			if err != nil {
-				return err
-			}
-			answering.Go(func() {
-				time.Sleep(longWork)
-				if err := tr.Accept(ctx, h.publish(tr.Offer(), dst, sum)); err != nil {
-					t.Error(err)
-				}
-			})
-			return nil
-		}
+		h.settle = h.acceptAfter(t, func(proto.Transfer) { time.Sleep(longWork) }).Wait
 		r := h.raw(t).enter()
 		start := time.Now()
 		r.write(r.small(1, "a", nil))
@@ -264,19 +233,7 @@ func TestSessionV4StillUnheard(t *testing.T) {
 		h := newHostV4(alice(t))
 		h.id = quickV4
 		ended := make(chan struct{})
-		var answering sync.WaitGroup
-		h.take = func(ctx context.Context, tr proto.Transfer) error {
-			dst := &stageV4{}
-			sum, err := tr.Receive(ctx, dst)
-			if err != nil {
-				return err
-			}
-			answering.Go(func() {
-				<-ended
-				_ = tr.Accept(ctx, h.publish(tr.Offer(), dst, sum)) // nobody can be told of it
-			})
-			return nil
-		}
+		answering := h.acceptAfter(t, func(proto.Transfer) { <-ended })
 		h.settle = func() { close(ended); answering.Wait() }
 		r := h.raw(t).enter()
 		start := time.Now()
@@ -321,6 +278,17 @@ func TestV4StillPatience(t *testing.T) {
 	serverV4()
 	keyV4()
 	const size = 3 << 20
+	packets := func(p *peerV4, n int) bool {
+		for n > 0 {
+			m, ok := p.read()
+			if !ok {
+				p.t.Error("the client has gone")
+				return false
+			}
+			n -= len(m.Payload)
+		}
+		return true
+	}
 	for place, test := range map[string]struct {
 		size int64
 		// reach makes the file stand where the server is at work, and answer is
@@ -334,25 +302,13 @@ func TestV4StillPatience(t *testing.T) {
 			size: size,
 			reach: func(p *peerV4, n uint64) {
 				p.say(v4.CodeGo, n, v4.Offset{}.Append(nil))
-				for got := 0; got < 1<<20; { // the window
-					m, ok := p.read()
-					if !ok {
-						p.t.Error("the client has gone")
-						return
-					}
-					got += len(m.Payload)
-				}
+				packets(p, 1<<20) // the window
 			},
 			answer: func(p *peerV4, n uint64, _ v4.Offer) {
 				p.say(v4.CodeThanks, n, v4.Offset{Bytes: 1 << 20}.Append(nil))
 				for kept := int64(1 << 20); kept < size; kept += 512 << 10 {
-					for got := 0; got < 512<<10; {
-						m, ok := p.read()
-						if !ok {
-							p.t.Error("the client has gone")
-							return
-						}
-						got += len(m.Payload)
+					if !packets(p, 512<<10) {
+						return
 					}
 					p.say(v4.CodeThanks, n, v4.Offset{Bytes: kept + 512<<10}.Append(nil))
 				}
