@@ -29,6 +29,10 @@ type Config struct {
 	Log    *slog.Logger  // nothing is logged if nil
 	Grace  time.Duration // what running transfers get at shutdown: 30 s
 	Limits Limits
+	// Halve, if not nil, has the process use half of its processors until restore is called. It is
+	// called while one file comes, of HalveFrom bytes at least, from a client of version 4 on this machine that
+	// sums it up as it sends it, and nothing else does.
+	Halve func() (restore func())
 }
 
 // Server is one native server on one data folder.
@@ -42,6 +46,7 @@ type Server struct {
 	catalog *catalog
 	gate    *gate
 
+	halves   halves
 	holdings *holdings
 	arrivals chan *arrival // files that have come, for commitAll
 	adopting chan struct{} // of one element: who holds it reads a file to record it
@@ -70,6 +75,7 @@ func Open(ctx context.Context, cfg Config) (*Server, error) {
 		log:       cfg.Log,
 		grace:     cmp.Or(cfg.Grace, 30*time.Second),
 		limits:    cfg.Limits.withDefaults(),
+		halves:    halves{halve: cfg.Halve},
 		arrivals:  make(chan *arrival, maxGroup),
 		adopting:  make(chan struct{}, 1),
 		strangers: burst{lines: 10, span: 10 * time.Second},

@@ -109,11 +109,15 @@ func start(t testing.TB, data string, limits server.Limits) *harness {
 
 func openOn(t testing.TB, data string, limits server.Limits) *harness {
 	t.Helper()
-	h := &harness{t: t, data: data, log: new(journal), admission: server.Admission{Open: true}}
-	s, err := server.Open(t.Context(), server.Config{
-		Data: data, Grace: time.Minute, Limits: limits,
-		Log: slog.New(overheard{slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug}), &h.overhear}),
-	})
+	return openWith(t, server.Config{Data: data, Limits: limits})
+}
+
+func openWith(t testing.TB, cfg server.Config) *harness {
+	t.Helper()
+	h := &harness{t: t, data: cfg.Data, log: new(journal), admission: server.Admission{Open: true}}
+	cfg.Grace = time.Minute
+	cfg.Log = slog.New(overheard{slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug}), &h.overhear})
+	s, err := server.Open(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

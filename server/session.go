@@ -126,7 +126,7 @@ func (c *connection) take(ctx context.Context, t proto.Transfer) error {
 			c.drop(o, in)
 		}
 	}()
-	sum, err := t.Receive(ctx, in)
+	sum, err := c.receive(ctx, t, in)
 	if err != nil {
 		return c.received(o, in, err)
 	}
@@ -137,6 +137,11 @@ func (c *connection) take(ctx context.Context, t proto.Transfer) error {
 	handed = true
 	c.hand(&arrival{connection: c, transfer: t, offer: o, in: in, sum: sum})
 	return nil
+}
+
+func (c *connection) receive(ctx context.Context, t proto.Transfer, in *sink) (proto.Sum, error) {
+	defer c.halves.begin(even(t.Offer(), c.conn))()
+	return t.Receive(ctx, in)
 }
 
 // begin stages the file of an offer, or returns what is stored under its name

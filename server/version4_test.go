@@ -26,11 +26,16 @@ func listen4(t *testing.T, data string) (h *harness, to proto.Destination) {
 
 func limited4(t *testing.T, data string, limits server.Limits) (h *harness, to proto.Destination) {
 	t.Helper()
-	id, err := server.LoadIdentity(data)
+	return configured4(t, server.Config{Data: data, Limits: limits})
+}
+
+func configured4(t *testing.T, cfg server.Config) (h *harness, to proto.Destination) {
+	t.Helper()
+	id, err := server.LoadIdentity(cfg.Data)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h = openOn(t, data, limits)
+	h = openWith(t, cfg)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

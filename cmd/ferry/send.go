@@ -142,6 +142,9 @@ func (p *program) runSend(ctx context.Context, s *sendSettings, plan sendPlan) (
 		kept = sums(filepath.Join(plan.folder, "sums"))
 		kept.sweep(time.Now())
 	}
+	if plan.even() {
+		defer halve()()
+	}
 	client := proto.NewClient(proto.ClientConfig{To: plan.to, Name: me.name, Keyring: me, Join: plan.join})
 	d := &sending{client: client, retries: s.retries, show: show, receipts: plan.receipts, sums: kept, folders: s.aboutFolders(plan)}
 	worst := d.all(ctx, plan.files, min(plan.to.Parallel(), plan.version.atOnce))

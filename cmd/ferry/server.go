@@ -107,7 +107,9 @@ key of theirs; a new one needs a join token ("ferry server token create").`,
 }
 
 func (p *program) runServer(ctx context.Context, c *common, s *serverSettings, log *slog.Logger) (err error) {
-	srv, err := server.Open(ctx, s.config(c.data, c, log))
+	cfg := s.config(c.data, c, log)
+	cfg.Halve = halve // under "ferry up", the gateway has other things to do meanwhile
+	srv, err := server.Open(ctx, cfg)
 	if err != nil {
 		return elsewhere(err)
 	}
