@@ -120,11 +120,17 @@ type contestant struct {
 	deliver func(ctx context.Context, name string) (cost, error)
 }
 
-// turns runs the contestants in turn, one warm-up round first.
+// turns runs the contestants in turn, one warm-up round first, and every other round in the opposite
+// order: what one leaves to the disk and to the kernel, the next one may pay for.
 func turns(ctx context.Context, rounds int, contestants []contestant) ([][]cost, error) {
 	costs := make([][]cost, len(contestants))
 	for round := range rounds + 1 {
-		for i, c := range contestants {
+		for turn := range contestants {
+			i := turn
+			if round%2 == 1 {
+				i = len(contestants) - 1 - turn
+			}
+			c := contestants[i]
 			release, err := settle(ctx, c.memory, c.long)
 			if err != nil {
 				return nil, err
