@@ -14,8 +14,11 @@ import (
 )
 
 const (
-	// writeTimeout bounds each write of an answer.
+	// writeTimeout bounds each write of an answer, but for the second that sameTime is.
 	writeTimeout = 30 * time.Second
+	// sameTime is how much earlier a write's deadline may be than it should: setting one
+	// for each costs more than the write of a small answer.
+	sameTime = time.Second
 	// leaveTimeout is for the sender of a body that was refused to notice.
 	leaveTimeout = time.Second
 )
@@ -29,9 +32,10 @@ type exchange struct {
 	id      string
 	token   string // the name of the token that was shown
 	body    body
-	again   bool  // what was sent is there already
-	status  int   // 0 until the answer has begun
-	err     error // why it is not the answer that was asked for
+	until   time.Time // the deadline of writes
+	again   bool      // what was sent is there already
+	status  int       // 0 until the answer has begun
+	err     error     // why it is not the answer that was asked for
 }
 
 // begin makes the exchange of a request, whose body is read by way of it from then on.
@@ -40,7 +44,8 @@ func (a *httpAPI) begin(w http.ResponseWriter, r *http.Request) *exchange {
 	x.body = body{src: r.Body, control: x.control, stall: a.stall, left: a.stall, rate: a.rate, ended: r.ContentLength == 0}
 	if !x.body.ended {
 		// For what the server itself reads of a body that no handler wants.
-		_ = x.control.SetReadDeadline(time.Now().Add(a.stall))
+		x.body.until = time.Now().Add(a.stall)
+		_ = x.control.SetReadDeadline(x.body.until)
 	}
 	// For "100 Continue", which net/http writes by itself.
 	x.extend()
@@ -50,8 +55,13 @@ func (a *httpAPI) begin(w http.ResponseWriter, r *http.Request) *exchange {
 
 // extend gives the next write its time.
 func (x *exchange) extend() {
+	until := time.Now().Add(writeTimeout)
+	if until.Sub(x.until) < sameTime {
+		return
+	}
+	x.until = until
 	// It fails on a connection that is gone, and so does the write then.
-	_ = x.control.SetWriteDeadline(time.Now().Add(writeTimeout))
+	_ = x.control.SetWriteDeadline(until)
 }
 
 // Unwrap is for http.ResponseController.
@@ -168,6 +178,7 @@ type body struct {
 	also io.Writer // gets what is read, if not nil; never fails
 
 	left  time.Duration
+	until time.Time // the deadline of reads
 	err   error
 	begun bool // something was asked of its sender
 	ended bool // nothing is left to read
@@ -183,8 +194,12 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	b.begun = true
 	started := time.Now()
-	if err := b.control.SetReadDeadline(started.Add(b.left)); err != nil {
-		return 0, fmt.Errorf("set read deadline: %w", err)
+	// One that is as good as it should be stays: most bodies are small, and come at once.
+	if until := started.Add(b.left); until.Before(b.until) || until.Sub(b.until) > b.stall/100 {
+		b.until = until
+		if err := b.control.SetReadDeadline(until); err != nil {
+			return 0, fmt.Errorf("set read deadline: %w", err)
+		}
 	}
 	b.wait(true)
 	n, err := b.src.Read(p)

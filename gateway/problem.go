@@ -239,6 +239,12 @@ func (x *exchange) json(status int, mediaType string, value any) {
 }
 
 func encodeJSON(value any) []byte {
+	switch u := value.(type) {
+	case Upload:
+		return append(u.appendJSON(make([]byte, 0, 1<<10)), '\n')
+	case *Upload:
+		return append(u.appendJSON(make([]byte, 0, 1<<10)), '\n')
+	}
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)

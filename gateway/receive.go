@@ -346,6 +346,8 @@ func (r *reception) commit() ([]Upload, error) {
 		} else {
 			r.made++
 		}
+		reuse(in.small)
+		in.small = nil
 	}
 	r.lane().wake(r.made)
 	return uploads, nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"ferry/internal/blob"
 	"ferry/proto"
@@ -15,6 +16,16 @@ const (
 	// checkRoom is how many bytes are written between two looks at the room left.
 	checkRoom = 4 << 20
 )
+
+// firstPieces are used again once what they hold is in the database.
+var firstPieces = sync.Pool{New: func() any { return new([firstPiece]byte) }}
+
+// reuse gives a small body's memory back, of which nobody knows any more.
+func reuse(b []byte) {
+	if cap(b) == firstPiece {
+		firstPieces.Put((*[firstPiece]byte)(b[:firstPiece]))
+	}
+}
 
 // intake copies one body.
 type intake struct {
@@ -30,14 +41,16 @@ type intake struct {
 func (c *intake) begin() (b []byte, whole bool, err error) {
 	for len(b) <= smallBody {
 		if len(b) == cap(b) {
-			b = append(make([]byte, 0, c.memory(len(b))), b...)
+			b = append(c.memory(len(b)), b...)
 		}
 		n, err := c.read(b[len(b):cap(b)])
 		b = b[:len(b)+n]
 		if errors.Is(err, io.EOF) && len(b) <= smallBody {
 			_, _ = c.sum.Write(b)
 			if len(b) < cap(b)*3/4 {
-				b = append(make([]byte, 0, len(b)), b...)
+				less := append(make([]byte, 0, len(b)), b...)
+				reuse(b)
+				b = less
 			}
 			return b, true, nil
 		}
@@ -48,14 +61,18 @@ func (c *intake) begin() (b []byte, whole bool, err error) {
 	return b, false, nil
 }
 
-// memory is how much a body gets of which so much has come: no more than was declared,
+// memory is what a body gets of which so much has come: no more than was declared,
 // unless more comes.
-func (c *intake) memory(came int) int {
+func (c *intake) memory(came int) []byte {
 	more := max(firstPiece, 4*came)
 	if declared := int(c.in.declared); declared > came {
 		more = min(more, declared)
 	}
-	return min(more, smallBody+1) // one more than fits tells that it does not
+	if more == firstPiece {
+		p, _ := firstPieces.Get().(*[firstPiece]byte)
+		return p[:0]
+	}
+	return make([]byte, 0, min(more, smallBody+1)) // one more than fits tells that it does not
 }
 
 // read is one Read of the body, with all that bounds it.

@@ -38,7 +38,7 @@ func TestMemoryOfSmallBodies(t *testing.T) {
 		}
 	}
 	c := &intake{in: &incoming{declared: smallBody}}
-	if got := c.memory(0); got != firstPiece {
+	if got := cap(c.memory(0)); got != firstPiece {
 		t.Errorf("a body gets %d bytes before it has sent any, want %d", got, firstPiece)
 	}
 }

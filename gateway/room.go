@@ -3,6 +3,7 @@ package gateway
 import (
 	"fmt"
 	"sync"
+	"time"
 )
 
 // room is what of the disk uploads may fill: what is declared of those that come in
@@ -13,8 +14,17 @@ type room struct {
 	reserve int64
 
 	mu       sync.Mutex
-	promised int64 // bytes that were declared and are not written yet; guarded by mu
+	promised int64     // bytes that were declared and are not written yet; guarded by mu
+	looked   time.Time // when free was asked; guarded by mu
+	found    int64     // what it said; guarded by mu
 }
+
+const (
+	// plenty is what has to be left, beside the reserve and all promises, for promise not to look at
+	// the disk again within plentyFor, in which no disk takes so much.
+	plenty    = 1 << 30
+	plentyFor = 20 * time.Millisecond
+)
 
 // fullError says how much there would have to be.
 type fullError struct {
@@ -38,7 +48,7 @@ type promise struct {
 func (r *room) promise(size int64) (*promise, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	free, err := r.free()
+	free, err := r.recent(size)
 	if err != nil {
 		return nil, err
 	}
@@ -47,6 +57,20 @@ func (r *room) promise(size int64) (*promise, error) {
 	}
 	r.promised += size
 	return &promise{r, size}, nil
+}
+
+// recent is what is free, or was a moment ago, if there was plenty then. mu is held.
+func (r *room) recent(size int64) (int64, error) {
+	now := time.Now()
+	if r.found-r.promised-r.reserve-size >= plenty && now.Sub(r.looked) < plentyFor {
+		return r.found, nil
+	}
+	free, err := r.free()
+	if err != nil {
+		return 0, err
+	}
+	r.looked, r.found = now, free
+	return free, nil
 }
 
 // wrote says that n bytes of the body are on the disk.
@@ -79,8 +103,11 @@ func (p *promise) check() error {
 	return nil
 }
 
-// check returns errSpoolFull if there is no room for anything.
+// check returns errSpoolFull if there is no room for anything. It looks at the disk.
 func (r *room) check() error {
+	r.mu.Lock()
+	r.looked = time.Time{}
+	r.mu.Unlock()
 	p, err := r.promise(0)
 	if err == nil {
 		p.end()

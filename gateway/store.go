@@ -175,7 +175,7 @@ func lookFor(ctx context.Context, tx *sql.Tx, files []*incoming) ([]taken, error
 	args := make([]any, 0, len(files)*selectTaken.columns)
 	for i, in := range files {
 		l := in.from.lane()
-		args = append(args, i, l.Name, in.named().String(), l.To.String())
+		args = append(args, int64(i), l.Name, in.named().String(), l.To.String())
 	}
 	found := make([]taken, len(files))
 	for statement, args := range selectTaken.statements(args) {
@@ -201,6 +201,14 @@ var (
 	insertContents = newPerRow("insert into contents (row, upload, content) values ", "(?, ?, ?)", "")
 )
 
+// driverValue is a value, or nil, as drivers know it: database/sql need not find out how to make one of it.
+func driverValue[T any](v sql.Null[T]) any {
+	if !v.Valid {
+		return nil
+	}
+	return v.V
+}
+
 // insert records uploads and their jobs, with the bodies that are small. parked says that their
 // jobs wait behind others of their names.
 func (g *Gateway) insert(ctx context.Context, tx *sql.Tx, files []*incoming, parked bool, now time.Time) error {
@@ -221,20 +229,20 @@ func (g *Gateway) insert(ctx context.Context, tx *sql.Tx, files []*incoming, par
 		if err != nil {
 			return err
 		}
-		body, bodyAt := bodyFile, sql.Null[int64]{}
+		id, body, bodyAt := in.id[:], bodyFile, any(nil)
 		if !in.spooled {
 			content := in.small
 			if content == nil {
 				content = []byte{} // nil would be NULL
 			}
-			contents = append(contents, row, in.id, content)
-			body, bodyAt = bodyRow, sql.Null[int64]{V: row, Valid: true}
+			contents = append(contents, row, id, content)
+			body, bodyAt = bodyRow, row
 			row++
 		}
-		uploads = append(uploads, in.id, l.Name, name, in.sum.Size, in.sum.SHA256[:], in.sum.Cksum, body, bodyAt, labels, in.from.sender,
-			mode, modified, in.created.UnixMicro(), now.UnixMicro(), changed)
+		uploads = append(uploads, id, l.Name, name, in.sum.Size, in.sum.SHA256[:], int64(in.sum.Cksum), body, bodyAt, driverValue(labels), driverValue(in.from.sender),
+			driverValue(mode), driverValue(modified), in.created.UnixMicro(), now.UnixMicro(), changed)
 		changed++
-		jobs = append(jobs, in.id, l.Name, name, parked, now.UnixMicro())
+		jobs = append(jobs, id, l.Name, name, parked, now.UnixMicro())
 	}
 	if err := insertUploads.exec(ctx, tx, uploads); err != nil {
 		return fmt.Errorf("record upload: %w", err)

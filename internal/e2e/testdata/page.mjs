@@ -689,6 +689,7 @@ async function pseudo() {
   const { page, close } = await open({
     at: "/?lang=en",
     refused: ["GET /uploads 418"],
+    repeated: ["GET /uploads 418"],
     async prepare(page) {
       await page.route("**/words/en.js", (route) => route.fulfill({ contentType: "text/javascript", body: `export default ${JSON.stringify(words)};` }));
       await page.addInitScript(() => {
@@ -731,12 +732,13 @@ async function pseudo() {
   await page.locator("#copy").click();
   await page.locator("#said p").nth(1).waitFor({ state: "attached" });
   await inTable(page);
-  const answers = [(route) => route.abort("connectionrefused"), (route) => route.fulfill({ status: 418, body: "" })];
-  await page.route("**/uploads?*", (route) => (answers.shift() ?? ((r) => r.continue()))(route));
-  await look(page);
-  for (const mark of ["Férry", "418"]) {
+  // Each trouble lasts until it has been seen.
+  for (const [mark, answer] of [["Férry", (route) => route.abort("connectionrefused")], ["418", (route) => route.fulfill({ status: 418, body: "" })]]) {
+    await page.route("**/uploads?*", answer);
+    await look(page);
     await page.locator("#trouble").getByText(mark).waitFor();
     await inTable(page);
+    await page.unroute("**/uploads?*", answer);
   }
   await close();
 }
