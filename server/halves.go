@@ -11,7 +11,7 @@ import (
 const HalveFrom = 64 << 20
 
 // halves has the process use half of the processors while it receives one file that a client
-// on the same machine has as much work with: each end stays on processors of its own then.
+// on the same machine has as much work with: each end has processors for itself then.
 type halves struct {
 	halve func() (restore func()) // nil: it never does
 
@@ -54,11 +54,22 @@ func (h *halves) whole() {
 // sends, as it has not stated the sums, and nobody else takes part, as with a gateway.
 // Version 3, whose files have no id, never states them.
 func even(o proto.Offer, conn net.Conn) bool {
-	return o.Sum == nil && o.ID != (proto.TransferID{}) && o.Size >= HalveFrom && sameMachine(conn)
+	return o.Sum == nil && o.ID != (proto.TransferID{}) && o.Size >= HalveFrom && SameMachine(conn)
 }
 
-func sameMachine(conn net.Conn) bool {
-	here, _ := conn.LocalAddr().(*net.TCPAddr)
-	there, _ := conn.RemoteAddr().(*net.TCPAddr)
-	return here != nil && there != nil && (there.IP.IsLoopback() || there.IP.Equal(here.IP))
+// SameMachine reports whether both ends of a connection, of TCP or UDP, are on this machine, as far as
+// their addresses tell: a proxy has one of its own.
+func SameMachine(conn net.Conn) bool {
+	here, there := ipOf(conn.LocalAddr()), ipOf(conn.RemoteAddr())
+	return here != nil && there != nil && (there.IsLoopback() || there.Equal(here))
+}
+
+func ipOf(a net.Addr) net.IP {
+	switch a := a.(type) {
+	case *net.TCPAddr:
+		return a.IP
+	case *net.UDPAddr:
+		return a.IP
+	}
+	return nil
 }

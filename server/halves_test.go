@@ -77,6 +77,13 @@ func TestHalves(t *testing.T) {
 	}
 	send(3, "known", &sum, map[int64]func(){size / 4: func() { want("while one comes whose sums are known", 2, 2) }})
 	want("at the end", 2, 2)
+
+	send(4, "one of two", nil, map[int64]func(){size / 4: func() {
+		want("in its middle", 3, 2)
+		send(5, "the other one", nil, map[int64]func(){size / 4: func() { want("while two come", 3, 3) }})
+		want("when the other one had come", 3, 3)
+	}})
+	want("after two of them", 3, 3)
 }
 
 func fileName4(t *testing.T, s string) proto.FileName {

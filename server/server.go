@@ -31,7 +31,7 @@ type Config struct {
 	Limits Limits
 	// Halve, if not nil, has the process use half of its processors until restore is called. It is
 	// called while one file comes, of HalveFrom bytes at least, from a client of version 4 on this machine that
-	// sums it up as it sends it, and nothing else does.
+	// sums it up as it sends it, and no other file is received.
 	Halve func() (restore func())
 }
 

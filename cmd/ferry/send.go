@@ -142,7 +142,7 @@ func (p *program) runSend(ctx context.Context, s *sendSettings, plan sendPlan) (
 		kept = sums(filepath.Join(plan.folder, "sums"))
 		kept.sweep(time.Now())
 	}
-	if plan.even() {
+	if plan.even(ctx) {
 		defer halve()()
 	}
 	client := proto.NewClient(proto.ClientConfig{To: plan.to, Name: me.name, Keyring: me, Join: plan.join})

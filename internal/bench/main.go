@@ -120,16 +120,12 @@ type contestant struct {
 	deliver func(ctx context.Context, name string) (cost, error)
 }
 
-// turns runs the contestants in turn, one warm-up round first, and every other round in the opposite
-// order: what one leaves to the disk and to the kernel, the next one may pay for.
+// turns runs the contestants in turn, one warm-up round first, and each round in another order, as long as
+// there is one: what one leaves to the disk and to the kernel, the next one may pay for.
 func turns(ctx context.Context, rounds int, contestants []contestant) ([][]cost, error) {
 	costs := make([][]cost, len(contestants))
 	for round := range rounds + 1 {
-		for turn := range contestants {
-			i := turn
-			if round%2 == 1 {
-				i = len(contestants) - 1 - turn
-			}
+		for _, i := range order(round, len(contestants)) {
 			c := contestants[i]
 			release, err := settle(ctx, c.memory, c.long)
 			if err != nil {
@@ -145,6 +141,21 @@ func turns(ctx context.Context, rounds int, contestants []contestant) ([][]cost,
 		}
 	}
 	return costs, nil
+}
+
+// order is one of all orders of so many, each round another one.
+func order(round, contestants int) (indexes []int) {
+	rest := make([]int, contestants)
+	for i := range rest {
+		rest[i] = i
+	}
+	for n := contestants; n > 0; n-- {
+		i := round % n
+		round /= n
+		indexes = append(indexes, rest[i])
+		rest = slices.Delete(rest, i, i+1)
+	}
+	return indexes
 }
 
 // report prints a table; what one run delivers is unit, and there are per of
