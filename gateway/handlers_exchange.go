@@ -44,8 +44,7 @@ func (a *httpAPI) begin(w http.ResponseWriter, r *http.Request) *exchange {
 	x.body = body{src: r.Body, control: x.control, stall: a.stall, left: a.stall, rate: a.rate, ended: r.ContentLength == 0}
 	if !x.body.ended {
 		// For what the server itself reads of a body that no handler wants.
-		x.body.until = time.Now().Add(a.stall)
-		_ = x.control.SetReadDeadline(x.body.until)
+		_ = x.body.setDeadline(time.Now().Add(a.stall))
 	}
 	// For "100 Continue", which net/http writes by itself.
 	x.extend()
@@ -59,9 +58,10 @@ func (x *exchange) extend() {
 	if until.Sub(x.until) < sameTime {
 		return
 	}
-	x.until = until
 	// It fails on a connection that is gone, and so does the write then.
-	_ = x.control.SetWriteDeadline(until)
+	if x.control.SetWriteDeadline(until) == nil {
+		x.until = until
+	}
 }
 
 // Unwrap is for http.ResponseController.
@@ -194,10 +194,9 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	b.begun = true
 	started := time.Now()
-	// One that is as good as it should be stays: most bodies are small, and come at once.
-	if until := started.Add(b.left); until.Before(b.until) || until.Sub(b.until) > b.stall/100 {
-		b.until = until
-		if err := b.control.SetReadDeadline(until); err != nil {
+	// One that is too early by a hundredth stays: most bodies are small, and come at once.
+	if until := started.Add(b.left); until.Sub(b.until) > min(b.stall, b.left)/100 { // it is never earlier than the one before
+		if err := b.setDeadline(until); err != nil {
 			return 0, fmt.Errorf("set read deadline: %w", err)
 		}
 	}
@@ -216,6 +215,15 @@ func (b *body) Read(p []byte) (int, error) {
 		b.err = &bodyError{err}
 	}
 	return n, b.err
+}
+
+// setDeadline sets that of the next Read.
+func (b *body) setDeadline(until time.Time) error {
+	err := b.control.SetReadDeadline(until)
+	if b.until = until; err != nil {
+		b.until = time.Time{}
+	}
+	return err
 }
 
 // Close leaves closing to the server.

@@ -239,10 +239,7 @@ func (x *exchange) json(status int, mediaType string, value any) {
 }
 
 func encodeJSON(value any) []byte {
-	switch u := value.(type) {
-	case Upload:
-		return append(u.appendJSON(make([]byte, 0, 1<<10)), '\n')
-	case *Upload:
+	if u, ok := value.(Upload); ok {
 		return append(u.appendJSON(make([]byte, 0, 1<<10)), '\n')
 	}
 	var b bytes.Buffer

@@ -17,7 +17,7 @@ const (
 	checkRoom = 4 << 20
 )
 
-// firstPieces are used again once what they hold is in the database.
+// firstPieces are used again once what they hold is in the database, or elsewhere.
 var firstPieces = sync.Pool{New: func() any { return new([firstPiece]byte) }}
 
 // reuse gives a small body's memory back, of which nobody knows any more.
@@ -41,7 +41,9 @@ type intake struct {
 func (c *intake) begin() (b []byte, whole bool, err error) {
 	for len(b) <= smallBody {
 		if len(b) == cap(b) {
-			b = append(c.memory(len(b)), b...)
+			more := append(c.memory(len(b)), b...)
+			reuse(b)
+			b = more
 		}
 		n, err := c.read(b[len(b):cap(b)])
 		b = b[:len(b)+n]
@@ -55,6 +57,7 @@ func (c *intake) begin() (b []byte, whole bool, err error) {
 			return b, true, nil
 		}
 		if err != nil && !errors.Is(err, io.EOF) { // which comes again
+			reuse(b)
 			return nil, false, err
 		}
 	}

@@ -21,7 +21,8 @@ type room struct {
 
 const (
 	// plenty is what has to be left, beside the reserve and all promises, for promise not to look at
-	// the disk again within plentyFor, in which no disk takes so much.
+	// the disk again within plentyFor, in which hardly any disk is given so much. What is written is
+	// checked as it comes, all the same.
 	plenty    = 1 << 30
 	plentyFor = 20 * time.Millisecond
 )
@@ -61,10 +62,15 @@ func (r *room) promise(size int64) (*promise, error) {
 
 // recent is what is free, or was a moment ago, if there was plenty then. mu is held.
 func (r *room) recent(size int64) (int64, error) {
-	now := time.Now()
-	if r.found-r.promised-r.reserve-size >= plenty && now.Sub(r.looked) < plentyFor {
+	if r.found-r.promised-r.reserve-size >= plenty && time.Since(r.looked) < plentyFor {
 		return r.found, nil
 	}
+	return r.look()
+}
+
+// look asks the disk. mu is held.
+func (r *room) look() (int64, error) {
+	now := time.Now()
 	free, err := r.free()
 	if err != nil {
 		return 0, err
@@ -90,7 +96,7 @@ func (p *promise) end() { p.wrote(1<<63 - 1) }
 func (p *promise) check() error {
 	p.of.mu.Lock()
 	defer p.of.mu.Unlock()
-	free, err := p.of.free()
+	free, err := p.of.look()
 	if err != nil {
 		return err
 	}

@@ -109,7 +109,7 @@ func (p sendPlan) even(ctx context.Context) bool {
 		return false
 	}
 	dialer := net.Dialer{Timeout: time.Second}
-	conn, err := dialer.DialContext(ctx, "udp", p.to.Address()) // which sends nothing, and shows the addresses
+	conn, err := dialer.DialContext(ctx, "udp", p.to.Address()) // which sends nothing there, and shows the addresses
 	if err != nil {
 		return false
 	}

@@ -22,6 +22,9 @@ func TestHalve(t *testing.T) {
 	if os.Getenv("GOMAXPROCS") == "" {
 		t.Cleanup(runtime.SetDefaultGOMAXPROCS)
 	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	calms := policyOf(0) == unix.SCHED_NORMAL && !filtered()
 	halved := 2
 	if hasTwo() {
 		halved = 1
@@ -41,8 +44,11 @@ func TestHalve(t *testing.T) {
 		t.Setenv("GOMAXPROCS", test.said)
 		runtime.GOMAXPROCS(test.have)
 		restore := halve()
-		while := runtime.GOMAXPROCS(0)
+		while, calm := runtime.GOMAXPROCS(0), policyOf(0) == unix.SCHED_BATCH
 		restore()
+		if want := calms && while != test.have; calm != want && calms {
+			t.Errorf("%+v: unhurried meanwhile: %v, want %v", test, calm, want)
+		}
 		if test.while == test.have {
 			test.then = test.have
 		}
@@ -82,7 +88,14 @@ func TestUnhurried(t *testing.T) {
 		slice  uint64
 	}
 	var doers []func(func())
-	begun := []attributes{{policy: unix.SCHED_NORMAL}, {policy: unix.SCHED_NORMAL, nice: nice}, {policy: unix.SCHED_BATCH}, {policy: unix.SCHED_IDLE}}
+	own, err := unix.SchedGetAttr(0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun := []attributes{
+		{policy: unix.SCHED_NORMAL, nice: own.Nice}, {policy: unix.SCHED_NORMAL, nice: min(own.Nice+nice, 19)},
+		{policy: unix.SCHED_BATCH, nice: own.Nice}, {policy: unix.SCHED_IDLE, nice: own.Nice},
+	}
 	ask := func(i int) (a attributes) {
 		doers[i](func() {
 			got, err := unix.SchedGetAttr(0, 0)

@@ -25,6 +25,9 @@ func TestHalvesV4(t *testing.T) {
 	if status, err := os.ReadFile("/proc/self/status"); err != nil || bytes.Contains(status, []byte("\nSeccomp:\t2\n")) {
 		t.Skipf("SKIPPED: system calls are filtered here (%v), so that threads are scheduled as usual", err)
 	}
+	if a, err := unix.SchedGetAttr(0, 0); err != nil || a.Policy != unix.SCHED_NORMAL {
+		t.Skipf("SKIPPED: the test itself is not scheduled as usual: %+v, %v", a, err)
+	}
 	server := startV4(t, t.TempDir())
 	if n := batchThreads(t, server.pid()); n != 0 {
 		t.Fatalf("%d threads of the server are scheduled as a batch before anything came", n)
