@@ -53,7 +53,7 @@ func TestHalves(t *testing.T) {
 	const size = server.HalveFrom + 32*mib // the window is far less than the half of it
 	send := func(id byte, name string, sum *proto.Sum, at map[int64]func()) {
 		t.Helper()
-		_, err := c.Send(t.Context(), proto.Offer{ID: proto.TransferID{id}, Name: fileName4(t, name), Size: size, Sum: sum},
+		_, err := c.Send(t.Context(), proto.Offer{ID: proto.TransferID{id}, Name: fileName(t, name), Size: size, Sum: sum},
 			func() (io.ReadCloser, error) { return io.NopCloser(&zeros{size, at}), nil }, proto.Watcher{})
 		if err != nil {
 			t.Error(err)
@@ -84,15 +84,6 @@ func TestHalves(t *testing.T) {
 		want("when the other one had come", 3, 3)
 	}})
 	want("after two of them", 3, 3)
-}
-
-func fileName4(t *testing.T, s string) proto.FileName {
-	t.Helper()
-	n, err := proto.ParseFileName(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
 }
 
 // addressed is a connection between two addresses.

@@ -86,14 +86,19 @@ func (h *harness) native(name string, k *keyring, dial func(ctx context.Context,
 	return c
 }
 
-// deliver sends content under a name.
-func deliver(t testing.TB, c *proto.Client, name string, content []byte, w proto.Watcher) (proto.Receipt, error) {
+func fileName(t testing.TB, s string) proto.FileName {
 	t.Helper()
-	n, err := proto.ParseFileName(name)
+	n, err := proto.ParseFileName(s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c.Send(t.Context(), proto.Offer{Name: n, Size: int64(len(content))},
+	return n
+}
+
+// deliver sends content under a name.
+func deliver(t testing.TB, c *proto.Client, name string, content []byte, w proto.Watcher) (proto.Receipt, error) {
+	t.Helper()
+	return c.Send(t.Context(), proto.Offer{Name: fileName(t, name), Size: int64(len(content))},
 		func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil }, w)
 }
 

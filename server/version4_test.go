@@ -97,11 +97,7 @@ func TestVersion4(t *testing.T) {
 		revoked <- server.RevokeClient(t.Context(), h.data, "alice")
 	}()
 	slow := &endless{begun: sync.OnceFunc(func() { close(begun) })}
-	name, err := proto.ParseFileName("slow")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = c.Send(t.Context(), proto.Offer{ID: proto.TransferID{204}, Name: name, Size: 1 << 34},
+	_, err = c.Send(t.Context(), proto.Offer{ID: proto.TransferID{204}, Name: fileName(t, "slow"), Size: 1 << 34},
 		func() (io.ReadCloser, error) { return io.NopCloser(slow), nil }, proto.Watcher{})
 	slow.begun()
 	if !errors.Is(err, proto.ErrRevoked) {
@@ -132,10 +128,7 @@ func TestRotateBeside4(t *testing.T) {
 	src := func() (io.ReadCloser, error) {
 		return io.NopCloser(io.MultiReader(bytes.NewReader(content[:mib]), &held{begun, rotated}, bytes.NewReader(content[mib:]))), nil
 	}
-	name, err := proto.ParseFileName("large")
-	if err != nil {
-		t.Fatal(err)
-	}
+	name := fileName(t, "large")
 	sent := make(chan error, 1)
 	go func() {
 		_, err := sender.Send(t.Context(), proto.Offer{ID: proto.TransferID{2}, Name: name, Size: 2 * mib}, src, proto.Watcher{})
@@ -236,11 +229,8 @@ func (e *endless) Read(p []byte) (int, error) {
 }
 
 func deliver4(t *testing.T, c *proto.Client, name string, content []byte, id byte) (proto.Receipt, error) {
-	n, err := proto.ParseFileName(name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	t.Helper()
 	sum := sumOf(string(content))
-	return c.Send(t.Context(), proto.Offer{ID: proto.TransferID{id, 1}, Name: n, Size: int64(len(content)), Sum: &sum},
+	return c.Send(t.Context(), proto.Offer{ID: proto.TransferID{id, 1}, Name: fileName(t, name), Size: int64(len(content)), Sum: &sum},
 		func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil }, proto.Watcher{})
 }

@@ -45,9 +45,12 @@ func hasTwo() bool {
 // system calls are filtered, nothing is done: the filter may end a process for asking. Threads that
 // begin meanwhile have the policy of those that begin them.
 func unhurried() (restore func()) {
-	tasks, err := os.Open("/proc/self/task")
-	if err != nil || filtered() {
-		return func() { _ = tasks.Close() }
+	if filtered() {
+		return func() {}
+	}
+	tasks, err := os.Open("/proc/self/task") // open until the end: there may be no descriptor left then
+	if err != nil {
+		return func() {}
 	}
 	before := threadsOf(tasks, unix.SCHED_BATCH)
 	// A thread that begins now may have the old policy, if it is not listed yet.
