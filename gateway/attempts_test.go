@@ -262,7 +262,7 @@ func TestAttemptsThatLapse(t *testing.T) {
 	g.takeLease(u.ID)
 	g.time.await(t, begun.Add(heartbeatEvery))
 	g.time.advance(heartbeatEvery)
-	<-d.done
+	soon(t, d.done)
 	first := anAttempt(1, begun, begun.Add(heartbeatEvery), AttemptInterrupted, wasCutOff, 1, 0, 2)
 	g.time.await(t, begun.Add(lease))
 	g.time.advance(lease - heartbeatEvery)

@@ -260,10 +260,18 @@ func storeMatched(s *sending) error { s.store(); return nil }
 
 func (g *gate) await(t testing.TB) {
 	t.Helper()
+	soon(t, g.reached)
+}
+
+// soon is the next value of c, or the zero value once it is closed.
+func soon[T any](t testing.TB, c <-chan T) T {
+	t.Helper()
 	select {
-	case <-g.reached:
+	case v := <-c:
+		return v
 	case <-time.After(patience):
-		t.Fatal("nobody came to the gate")
+		t.Fatal("nothing came in time")
+		panic("unreachable")
 	}
 }
 
@@ -294,19 +302,29 @@ func (c *testClock) clock() clock {
 		after: func(d time.Duration) (<-chan time.Time, func()) {
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			timer := testTimer{c.t.Add(d), make(chan time.Time, 1)}
-			if d <= 0 {
-				timer.c <- c.t
-			} else {
-				c.timers = append(c.timers, timer)
-				select {
-				case c.waits <- struct{}{}:
-				default:
-				}
-			}
-			return timer.c, func() {}
+			return c.timer(c.t.Add(d)), func() {}
+		},
+		until: func(at time.Time) (<-chan time.Time, func()) {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			return c.timer(at), func() {}
 		},
 	}
+}
+
+// timer gets a value at a moment. mu is held.
+func (c *testClock) timer(at time.Time) <-chan time.Time {
+	timer := testTimer{at, make(chan time.Time, 1)}
+	if !at.After(c.t) {
+		timer.c <- c.t
+		return timer.c
+	}
+	c.timers = append(c.timers, timer)
+	select {
+	case c.waits <- struct{}{}:
+	default:
+	}
+	return timer.c
 }
 
 // await waits until somebody waits for a moment, so that moving the clock there

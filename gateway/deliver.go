@@ -98,20 +98,20 @@ func (g *Gateway) work(claims, sends context.Context, l *lane) {
 			return
 		case err != nil:
 			g.log.Error("no job could be claimed: is the disk full?", "err", err)
-			g.rest(claims, l, afterTrouble)
+			g.rest(claims, l, g.now().Add(afterTrouble))
 		case d != nil:
 			g.deliver(d)
 		case next.IsZero():
-			rung = g.rest(claims, l, time.Hour)
+			rung = g.rest(claims, l, g.now().Add(time.Hour))
 		default:
-			rung = g.rest(claims, l, next.Sub(g.now()))
+			rung = g.rest(claims, l, next)
 		}
 	}
 }
 
 // rest waits until there may be something to do. rung tells that there is.
-func (g *Gateway) rest(ctx context.Context, l *lane, most time.Duration) (rung bool) {
-	timer, stop := g.clock.after(most)
+func (g *Gateway) rest(ctx context.Context, l *lane, until time.Time) (rung bool) {
+	timer, stop := g.clock.until(until)
 	defer stop()
 	select {
 	case <-ctx.Done():

@@ -100,7 +100,7 @@ func TestOutcomes(t *testing.T) {
 func waitSpool(t *testing.T, g *core, dir string) {
 	t.Helper()
 	for d := range g.deliveries() {
-		<-d.done
+		soon(t, d.done)
 	}
 	wantSpool(t, dir)
 }
@@ -362,7 +362,7 @@ func TestBackOff(t *testing.T) {
 	for i, d := range want {
 		u = g.await(u.ID, StateWaiting)
 		for u.Attempts.Count != i+1 {
-			<-g.events.more
+			soon(t, g.events.more)
 			u = g.await(u.ID, StateWaiting)
 		}
 		if next := g.now().Add(d); !u.Attempts.NextAt.Equal(next) {
@@ -472,7 +472,7 @@ func TestLostLease(t *testing.T) {
 	begun := g.now()
 	g.time.await(t, begun.Add(heartbeatEvery))
 	g.time.advance(heartbeatEvery)
-	<-d.done
+	soon(t, d.done)
 	if cause := context.Cause(d.ctx); !errors.Is(cause, errLeaseLost) {
 		t.Errorf("the delivery ended with %v, want %v", cause, errLeaseLost)
 	}
@@ -546,7 +546,7 @@ func TestShutdownWaits(t *testing.T) {
 	go func() { stop(); close(stopped) }()
 	later := g.take("later", "y") // a request that was under way
 	close(hold.open)
-	<-stopped
+	soon(t, stopped)
 	if u := g.see(u.ID); u.State != StateDelivered {
 		t.Errorf("after the stop it is %s, want delivered", u.State)
 	}
@@ -590,7 +590,7 @@ func TestCrash(t *testing.T) {
 				}))
 				u := g.take("f", content(3, size))
 				g.deliverAll()
-				<-taken
+				soon(t, taken)
 
 				after := newRemote()
 				after.files = kept

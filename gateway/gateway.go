@@ -95,12 +95,17 @@ type ids struct {
 type clock struct {
 	now   func() time.Time
 	after func(time.Duration) (c <-chan time.Time, stop func())
+	until func(time.Time) (c <-chan time.Time, stop func()) // at once if that is over
 }
 
 var systemClock = clock{
 	now: time.Now,
 	after: func(d time.Duration) (<-chan time.Time, func()) {
 		t := time.NewTimer(d)
+		return t.C, func() { t.Stop() }
+	},
+	until: func(at time.Time) (<-chan time.Time, func()) {
+		t := time.NewTimer(time.Until(at))
 		return t.C, func() { t.Stop() }
 	},
 }

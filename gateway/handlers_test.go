@@ -485,7 +485,7 @@ func TestPanicInAnswer(t *testing.T) {
 		defer func() { cut <- recover() }()
 		s.api.around(boom).ServeHTTP(writable{x}, r)
 	}()
-	got := <-cut
+	got := soon(t, cut)
 	if err, _ := got.(error); !errors.Is(err, http.ErrAbortHandler) {
 		t.Errorf("recovered %v, want http.ErrAbortHandler", got)
 	}
@@ -509,7 +509,7 @@ func TestTooManyAtOnce(t *testing.T) {
 		r, w := io.Pipe()
 		bodies = append(bodies, w)
 		go func() { done <- s.ask(t, "POST", fmt.Sprintf("/uploads?name=%d", i), r) }()
-		<-s.core.began
+		soon(t, s.core.began)
 	}
 	a := s.ask(t, "POST", "/uploads?name=third", strings.NewReader("x"))
 	a.problem(t, kindBusy)
@@ -521,7 +521,7 @@ func TestTooManyAtOnce(t *testing.T) {
 		if err := w.Close(); err != nil {
 			t.Error(err)
 		}
-		(<-done).upload(t, http.StatusAccepted)
+		soon(t, done).upload(t, http.StatusAccepted)
 	}
 	s.core.began = nil
 	s.ask(t, "POST", "/uploads?name=fourth", strings.NewReader("x")).upload(t, http.StatusAccepted)

@@ -132,7 +132,7 @@ func TestKeyedWhileRunning(t *testing.T) {
 	if err := more.Close(); err != nil {
 		t.Fatal(err)
 	}
-	first := <-done
+	first := soon(t, done)
 	first.upload(t, http.StatusAccepted)
 	wantSame(t, first, s.keyedPut(t, "k", "/uploads/a", "content"))
 }
@@ -257,7 +257,7 @@ func TestKeyedEndedWhileWaiting(t *testing.T) {
 				}
 				c.live.changes.tell(id)
 			}
-			first := (<-done).problem(t, want)
+			first := soon(t, done).problem(t, want)
 			c.shut()
 
 			s = newTestAPI(t, openCore(t, dir, newRemote()).httpAPI())

@@ -110,7 +110,7 @@ func benchPost(b *testing.B, h http.Handler, size int, fields ...string) {
 		if err := srv.Close(); err != nil {
 			b.Error(err)
 		}
-		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		if err := soon(b, served); !errors.Is(err, http.ErrServerClosed) {
 			b.Error(err)
 		}
 	}()

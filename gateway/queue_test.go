@@ -118,7 +118,7 @@ func TestCancelDelivering(t *testing.T) {
 				awaitCancelled(t, d)
 				close(c.gate.open)
 			}
-			u = <-got
+			u = soon(t, got)
 			if u.State != c.want || *orEmpty(u.Attempts.LastError) != c.last {
 				t.Errorf("%s, last error %q; want %s, %q", u.State, *orEmpty(u.Attempts.LastError), c.want, c.last)
 			}
@@ -207,7 +207,7 @@ func TestCancelIsRemembered(t *testing.T) {
 	}()
 	g.time.await(t, begun.Add(cancelWait))
 	g.time.advance(cancelWait)
-	if u := <-got; u.State != StateDelivering || *u.Phase != proto.PhaseVerifying {
+	if u := soon(t, got); u.State != StateDelivering || *u.Phase != proto.PhaseVerifying {
 		t.Errorf("%s, phase %v", u.State, u.Phase)
 	}
 	snapshot := t.TempDir()

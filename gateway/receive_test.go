@@ -211,7 +211,7 @@ func TestReceiving(t *testing.T) {
 		_, err := r.add(fileName(t, "second"), 3*large, body)
 		added <- err
 	}()
-	<-body.stalls
+	soon(t, body.stalls)
 	g.take("newer", "2")
 	page, err := g.list(t.Context(), filter{}, 10)
 	if err != nil {
@@ -253,7 +253,7 @@ func TestReceiving(t *testing.T) {
 	}
 	body.more <- content(2, large)
 	close(body.more)
-	if err := <-added; err != nil {
+	if err := soon(t, added); err != nil {
 		t.Fatal(err)
 	}
 	r.rename(0, fileName(t, "renamed"))
@@ -317,7 +317,7 @@ func TestCancelReceiving(t *testing.T) {
 				_, err := r.add(fileName(t, "silent"), -1, body)
 				added <- err
 			}()
-			<-body.stalls
+			soon(t, body.stalls)
 			page, err := g.list(t.Context(), filter{}, 10)
 			if err != nil || len(page) != 2 {
 				t.Fatalf("%+v, %v", page, err)
@@ -326,7 +326,7 @@ func TestCancelReceiving(t *testing.T) {
 			if err != nil || !gone || u.State != StateCancelled {
 				t.Errorf("%s, gone %v, %v; want cancelled and gone", u.State, gone, err)
 			}
-			if err := <-added; !errors.Is(err, errInterrupted) {
+			if err := soon(t, added); !errors.Is(err, errInterrupted) {
 				t.Errorf("add: %v, want %v", err, errInterrupted)
 			}
 			if _, err := r.add(fileName(t, "late"), -1, strings.NewReader("x")); !errors.Is(err, errInterrupted) {
@@ -526,7 +526,7 @@ func TestRoomIsPromised(t *testing.T) {
 	if err := more.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-done; err != nil {
+	if err := soon(t, done); err != nil {
 		t.Error(err)
 	}
 	first.abort()

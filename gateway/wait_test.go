@@ -67,15 +67,15 @@ func TestLongPoll(t *testing.T) {
 	second := asked(t, s, "GET", path, "If-None-Match", first.Header.Get("ETag"))
 	c.waiters(1)
 	c.deliverAll()
-	a := <-second
+	a := soon(t, second)
 	if u = a.upload(t, http.StatusOK); u.State != StateDelivering {
 		t.Fatalf("state %s, want delivering", u.State)
 	}
 	third := asked(t, s, "GET", path, "If-None-Match", a.Header.Get("ETag"))
-	<-g.reached // with progress, that ends no wait
+	soon(t, g.reached) // with progress, that ends no wait
 	c.waiters(1)
 	close(g.open)
-	a = <-third
+	a = soon(t, third)
 	if u = a.upload(t, http.StatusOK); u.State != StateDelivered {
 		t.Fatalf("state %s, want delivered", u.State)
 	}
@@ -92,7 +92,7 @@ func TestLongPoll(t *testing.T) {
 	if a := s.ask(t, "DELETE", u.address(), nil); a.StatusCode != http.StatusNoContent {
 		t.Fatalf("DELETE: %d", a.StatusCode)
 	}
-	(<-last).problem(t, kindNotFound)
+	soon(t, last).problem(t, kindNotFound)
 	c.waiters(0)
 	if n := len(c.live.changes.watched); n != 0 {
 		t.Errorf("%d uploads are still watched", n)
@@ -110,7 +110,7 @@ func TestLongPollEndsInTime(t *testing.T) {
 	pending := asked(t, s, "GET", u.address()+"?wait=60", "If-None-Match", `"other", `+tag)
 	c.waiters(1)
 	c.time.advance(maxWait)
-	if a := <-pending; a.StatusCode != http.StatusNotModified || a.Header.Get("ETag") != tag {
+	if a := soon(t, pending); a.StatusCode != http.StatusNotModified || a.Header.Get("ETag") != tag {
 		t.Errorf("answer %d %s, want 304 and %s", a.StatusCode, a.Header.Get("ETag"), tag)
 	}
 	if a := s.ask(t, "GET", u.address()+"?wait=60", nil, "If-None-Match", `"other"`); a.StatusCode != http.StatusOK {
@@ -142,12 +142,12 @@ func TestWaitsEndWhenTheGatewayStops(t *testing.T) {
 	s := newTestAPI(t, c.httpAPI())
 	u := c.take("a", "hello")
 	stop := c.deliverAll()
-	<-g.reached
+	soon(t, g.reached)
 	pending := asked(t, s, "GET", u.address()+"?wait=60")
 	c.waiters(1)
 	var stopped sync.WaitGroup
 	stopped.Go(stop)
-	if u := (<-pending).upload(t, http.StatusOK); u.State != StateDelivering {
+	if u := soon(t, pending).upload(t, http.StatusOK); u.State != StateDelivering {
 		t.Errorf("state %s, want delivering", u.State)
 	}
 	close(g.open)
@@ -173,13 +173,13 @@ func TestPrefer(t *testing.T) {
 		}
 	}
 
-	a := <-post("delivered")
+	a := soon(t, post("delivered"))
 	applied(a, "wait=60")
 	if u := a.upload(t, http.StatusCreated); u.State != StateDelivered || a.Header.Get("Location") != u.address() {
 		t.Errorf("%s at %s, want delivered", u.State, a.Header.Get("Location"))
 	}
 
-	p := (<-post("failed")).problem(t, kindUndelivered)
+	p := soon(t, post("failed")).problem(t, kindUndelivered)
 	if u := s.ask(t, "GET", p.Upload, nil).upload(t, http.StatusOK); u.State != StateFailed {
 		t.Errorf("%s is %s, want failed", p.Upload, u.State)
 	}
@@ -189,14 +189,14 @@ func TestPrefer(t *testing.T) {
 	u := s.ask(t, "GET", "/uploads", nil).uploads(t, http.StatusOK)[0]
 	hold.await(t)
 	s.ask(t, "DELETE", u.address(), nil).upload(t, http.StatusOK)
-	if p := (<-pending).problem(t, kindCancelled); p.Upload != u.address() {
+	if p := soon(t, pending).problem(t, kindCancelled); p.Upload != u.address() {
 		t.Errorf("upload is %q, want %q", p.Upload, u.address())
 	}
 
 	pending = post("late")
 	c.waiters(1)
 	c.time.advance(maxWait)
-	a = <-pending
+	a = soon(t, pending)
 	applied(a, "wait=60")
 	if a.upload(t, http.StatusAccepted); a.Header.Get("Retry-After") == "" {
 		t.Error("202 without Retry-After")
@@ -258,7 +258,7 @@ func TestWaitFromTheFirstByte(t *testing.T) {
 	if _, err := conn.Write([]byte("llo")); err != nil {
 		t.Fatal(err)
 	}
-	if u := (<-pending).upload(t, http.StatusOK); u.State != StateQueued {
+	if u := soon(t, pending).upload(t, http.StatusOK); u.State != StateQueued {
 		t.Errorf("state %s, want queued", u.State)
 	}
 	read(t, conn).upload(t, http.StatusAccepted)
@@ -284,7 +284,7 @@ func TestMovedReadsOnce(t *testing.T) {
 		}
 		got <- u
 	}()
-	<-looked
+	soon(t, looked)
 	err := c.db.Update(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, "update uploads set name = 'other' where id = $1", id)
 		return err
@@ -295,7 +295,7 @@ func TestMovedReadsOnce(t *testing.T) {
 	c.live.delivery(id).progressed(proto.Progress{Phase: proto.PhaseSending, Bytes: 4, TotalBytes: 5, TotalPackets: 1})
 	c.time.await(t, begun.Add(most))
 	c.time.advance(most)
-	if u := <-got; u.Name != "a" || u.Progress.Bytes != 4 || u.State != StateDelivering {
+	if u := soon(t, got); u.Name != "a" || u.Progress.Bytes != 4 || u.State != StateDelivering {
 		t.Errorf("%+v; want it as it was at the beginning, and its progress", u)
 	}
 	close(at.open)
