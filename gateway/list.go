@@ -140,7 +140,7 @@ type destinationIs int
 const (
 	anyDestination   destinationIs = iota
 	thisDestination                // it was delivered there
-	nextDestination                // it was not delivered yet, and would be there
+	nextDestination                // it was not delivered yet, and would be there; of one state
 	namedDestination               // it is for the one of that name, delivered or not
 )
 
@@ -153,13 +153,23 @@ func (f *filter) arms(to *lanes) (arms []arm) {
 	if len(f.states) == 0 {
 		states = []State{""}
 	}
-	for _, s := range states {
-		for _, a := range f.ways(to) {
-			a.state = s
+	for _, a := range f.ways(to) {
+		of := states
+		if a.destination == nextDestination {
+			of = undelivered(states)
+		}
+		for _, a.state = range of {
 			arms = append(arms, a)
 		}
 	}
 	return arms
+}
+
+// undelivered are those of the states, of which "" is any, in which an upload can be before a
+// destination has it. They are named one by one, so that each is found by its index.
+func undelivered(states []State) []State {
+	all := []State{StateQueued, StateDelivering, StateWaiting, StateFailed, StateCancelled}
+	return slices.DeleteFunc(all, func(s State) bool { return !slices.Contains(states, s) && !slices.Contains(states, "") })
 }
 
 // ways are the ways to be for the filter's destination.
@@ -225,7 +235,7 @@ func (q *listQuery) arm(a arm) string {
 	q.conditions = nil
 	id, from, labels := "u.id", "uploads u", slices.Sorted(maps.Keys(q.labels))
 	state, sum, destination := "u.state || '' = ?", "hex(u.sha256) = hex(?)", "u.destination || '' = ?"
-	nowhere, sender, lane := "coalesce(u.destination, '') = ''", "u.token || '' = ?", "u.lane || '' = ?"
+	sender, lane := "u.token || '' = ?", "u.lane || '' = ?"
 	switch {
 	case q.byName():
 		q.nameRange()
@@ -242,7 +252,7 @@ func (q *listQuery) arm(a arm) string {
 	case a.destination == anyDestination:
 		sender = "u.token = ?"
 	default:
-		destination, nowhere = "u.destination = ?", "u.destination is null"
+		destination = "u.destination = ?"
 	}
 	if q.sha256 != nil {
 		q.where(sum, q.sha256)
@@ -260,7 +270,7 @@ func (q *listQuery) arm(a arm) string {
 	case thisDestination:
 		q.where(destination, q.destination)
 	case nextDestination:
-		q.where(nowhere+" and u.lane || '' = ?", a.lane)
+		q.where("u.destination is null and u.lane || '' = ?", a.lane)
 	case namedDestination:
 		q.where(lane, a.lane)
 	case anyDestination:

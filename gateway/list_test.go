@@ -52,7 +52,10 @@ func (c *core) fill(n int) (all []listed) {
 			if i%5 == 0 {
 				u.Labels["os"] = "linux"
 			}
-			to := []sql.Null[string]{{}, here, elsewhere}[i%3]
+			var to sql.Null[string]
+			if u.State == StateDelivered {
+				to = []sql.Null[string]{here, elsewhere}[i/2%2]
+			}
 			u.Destination, u.DestinationName = here.V, DefaultDestination
 			if i%7 == 0 {
 				u.Destination, u.DestinationName = other.To.String(), other.Name
