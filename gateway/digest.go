@@ -205,12 +205,12 @@ func (x *exchange) represent(status int, value any, file *string) {
 func (x *exchange) representJSON(status int, b []byte, file *string) {
 	sum := sha256.Sum256(b)
 	h := x.Header()
-	h.Set(reprDigest, algorithmSHA256+"=:"+base64.StdEncoding.EncodeToString(sum[:])+":")
+	h[reprDigest] = []string{algorithmSHA256 + "=:" + base64.StdEncoding.EncodeToString(sum[:]) + ":"}
 	if file != nil {
-		h.Set(sha256Checksum, *file)
+		h[sha256Checksum] = []string{*file}
 	}
-	h.Set("Content-Type", "application/json")
-	h.Set("Cache-Control", "no-store")
+	h["Content-Type"] = typeJSON
+	h["Cache-Control"] = noStore
 	x.WriteHeader(status)
 	x.write(b)
 }

@@ -35,12 +35,23 @@ const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; 
 // dataPolicy lets what is not a page use nothing, should a browser show it nevertheless.
 const dataPolicy = "default-src 'none'; frame-ancestors 'none'"
 
+// What is the same in nearly every answer. A field is replaced, and its values are never changed, so
+// that answers share them.
+var (
+	dataPolicyOnly = []string{dataPolicy}
+	noSniff        = []string{"nosniff"}
+	sameOrigin     = []string{"same-origin"}
+	typeJSON       = []string{"application/json"}
+	noStore        = []string{"no-store"}
+	soonAgain      = []string{acceptedAgain}
+)
+
 // secure sets the header fields that keep browsers from doing more with an
 // answer than they should.
 func secure(h http.Header) {
-	h.Set("Content-Security-Policy", dataPolicy)
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h["Content-Security-Policy"] = dataPolicyOnly
+	h["X-Content-Type-Options"] = noSniff
+	h["Cross-Origin-Resource-Policy"] = sameOrigin
 }
 
 // securePage is secure for what browsers show as a page, and for what belongs to one.

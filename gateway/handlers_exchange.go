@@ -93,7 +93,7 @@ func (a *httpAPI) around(next http.Handler) http.Handler {
 		r = a.front.arrive(r)
 		x := a.begin(w, r)
 		h := x.Header()
-		h.Set("X-Request-Id", x.id)
+		h["X-Request-Id"] = []string{x.id}
 		secure(h)
 		defer a.finish(x, r, started)
 		if f := refuse(r, a.door.isClosed() || bySocket(r)); f != nil {

@@ -239,7 +239,10 @@ func (x *exchange) json(status int, mediaType string, value any) {
 }
 
 func encodeJSON(value any) []byte {
-	if u, ok := value.(Upload); ok {
+	switch u := value.(type) {
+	case Upload:
+		return append(u.appendJSON(make([]byte, 0, 1<<10)), '\n')
+	case *Upload:
 		return append(u.appendJSON(make([]byte, 0, 1<<10)), '\n')
 	}
 	var b bytes.Buffer

@@ -20,7 +20,7 @@ var errLeaseLost = errors.New("the lease of the delivery was lost")
 
 // insertJobs makes jobs of new uploads, due at once, or parked behind others of their names and
 // destinations.
-var insertJobs = newPerRow("insert into jobs (upload, lane, name, parked, due_at, fence) values ", "(?, ?, ?, ?, ?, 0)", "")
+var insertJobs = newPerRow("insert or fail into jobs (upload, lane, name, parked, due_at, fence) values ", "(?, ?, ?, ?, ?, 0)", "")
 
 // enqueueAgain makes a job of an upload that had one before.
 func enqueueAgain(ctx context.Context, tx *sql.Tx, id ulid.ULID, now time.Time) error {

@@ -195,10 +195,12 @@ func lookFor(ctx context.Context, tx *sql.Tx, files []*incoming) ([]taken, error
 	return found, nil
 }
 
+// "or fail": whoever calls takes back the transaction, or the savepoint, if one fails, so that SQLite
+// need not keep the pages as they were before the statement.
 var (
-	insertUploads = newPerRow(`insert into uploads (id, lane, name, size, sha256, cksum, state, body, body_row, labels, token, mode, modified,
+	insertUploads = newPerRow(`insert or fail into uploads (id, lane, name, size, sha256, cksum, state, body, body_row, labels, token, mode, modified,
 		created_at, updated_at, changed) values `, "(?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?)", "")
-	insertContents = newPerRow("insert into contents (row, upload, content) values ", "(?, ?, ?)", "")
+	insertContents = newPerRow("insert or fail into contents (row, upload, content) values ", "(?, ?, ?)", "")
 )
 
 // driverValue is a value, or nil, as drivers know it: database/sql need not find out how to make one of it.

@@ -43,7 +43,16 @@ func TestUploadJSON(t *testing.T) {
 		if got := encodeJSON(u); !bytes.Equal(got, want) {
 			t.Errorf("%s, want %s", got, want)
 		}
+		if got := encodeJSON(&u); !bytes.Equal(got, want) {
+			t.Errorf("%s, want %s", got, want)
+		}
 	})
+	for _, value := range []any{Upload{}, &Upload{}} {
+		reflects := testing.AllocsPerRun(100, func() { encodeJSON(struct{ Upload any }{value}) })
+		if n := testing.AllocsPerRun(100, func() { encodeJSON(value) }); 2*n > reflects {
+			t.Errorf("a %T takes %.0f allocations, as if encoding/json had done it, with %.0f", value, n, reflects)
+		}
+	}
 	var fields map[string]any
 	if err := json.Unmarshal(encodeJSON(Upload{}), &fields); err != nil {
 		t.Fatal(err)

@@ -104,9 +104,9 @@ func (x *exchange) answerKept(delivered bool, kept []Upload, list bool) {
 		status = http.StatusCreated
 	}
 	h := x.Header()
-	h.Set("Location", kept[0].address())
+	h["Location"] = []string{kept[0].address()}
 	if status == http.StatusAccepted {
-		h.Set("Retry-After", acceptedAgain)
+		h["Retry-After"] = soonAgain
 	}
 	if list {
 		x.represent(status, uploadList{kept}, nil)
