@@ -216,7 +216,7 @@ func TestEventsOfOne(t *testing.T) {
 	}
 	c.deliverAll()
 	l.until(u.ID, StateDelivered)
-	if e := soon(t, l.events); e.name != "" {
+	if e := soon(t, l.events); e.name+e.id+e.data != "" {
 		t.Errorf("after its end comes %+v", e)
 	}
 	if a := s.ask(t, "GET", path, nil, "Last-Event-ID", l.last); a.StatusCode != http.StatusNoContent {

@@ -140,7 +140,7 @@ type destinationIs int
 const (
 	anyDestination   destinationIs = iota
 	thisDestination                // it was delivered there
-	nextDestination                // it was not delivered yet, and would be there; of one state
+	nextDestination                // it was not delivered yet, and would be there
 	namedDestination               // it is for the one of that name, delivered or not
 )
 
@@ -155,7 +155,7 @@ func (f *filter) arms(to *lanes) (arms []arm) {
 	}
 	for _, a := range f.ways(to) {
 		of := states
-		if a.destination == nextDestination {
+		if a.destination == nextDestination && !f.byName() && f.sha256 == nil && len(f.labels) == 0 {
 			of = undelivered(states)
 		}
 		for _, a.state = range of {
@@ -166,7 +166,7 @@ func (f *filter) arms(to *lanes) (arms []arm) {
 }
 
 // undelivered are those of the states, of which "" is any, in which an upload can be before a
-// destination has it. They are named one by one, so that each is found by its index.
+// destination has it. They are named one by one where nothing else chooses the index: each has its part of one.
 func undelivered(states []State) []State {
 	all := []State{StateQueued, StateDelivering, StateWaiting, StateFailed, StateCancelled}
 	return slices.DeleteFunc(all, func(s State) bool { return !slices.Contains(states, s) && !slices.Contains(states, "") })

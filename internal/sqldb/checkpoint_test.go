@@ -1,9 +1,7 @@
 package sqldb_test
 
 import (
-	"context"
 	"database/sql"
-	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -11,16 +9,19 @@ import (
 	"ferry/internal/sqldb"
 )
 
+// longest is how many bytes the log has at most: 1000 pages, and a commit of 0.4 MB.
+const longest = 5 << 20
+
 // written commits so many times 0.4 MB, and returns how long the log was at most.
-func written(t *testing.T, db *sqldb.DB, path string, from, commits int) (longest int64) {
+func written(t *testing.T, db *sqldb.DB, path string, from, commits int) (most int64) {
 	t.Helper()
 	for i := range commits {
 		if err := putPads(t.Context(), db, (from+i)*100, 100); err != nil {
 			t.Fatal(err)
 		}
-		longest = max(longest, size(t, path+"-wal"))
+		most = max(most, size(t, path+"-wal"))
 	}
-	return longest
+	return most
 }
 
 func size(t *testing.T, path string) int64 {
@@ -44,15 +45,15 @@ func wantSound(t *testing.T, db *sqldb.DB, rows int) {
 	}
 }
 
-// TestLogIsBegunAnew: what is written all the time is copied to the database, before the writer
-// has to, and the log does not grow with it.
+// TestLogIsBegunAnew: what is written all the time is copied to the database, and the log does not grow
+// with it.
 func TestLogIsBegunAnew(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "db")
 	db := open(t, path)
-	if n := written(t, db, path, 0, 200); n > 24<<20 {
+	if n := written(t, db, path, 0, 200); n > longest {
 		t.Errorf("the log had %d bytes", n)
 	}
-	if n := size(t, path); n < 40<<20 {
+	if n := size(t, path); n < 60<<20 {
 		t.Errorf("80 MB were written, and the database has %d bytes", n)
 	}
 	wantSound(t, db, 200*100)
@@ -87,29 +88,8 @@ func TestLogWhileOneReads(t *testing.T) {
 		t.Fatal(err)
 	}
 	written(t, db, path, 101, 100)
-	if n := size(t, path+"-wal"); n > 24<<20 {
+	if n := size(t, path+"-wal"); n > 17<<20 {
 		t.Errorf("the log still has %d bytes", n)
 	}
 	wantSound(t, db, 201*100)
-}
-
-// TestLastResort: if nobody else copies the log, the writer does.
-func TestLastResort(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "db")
-	db, err := sqldb.Open(context.Background(), path, schema)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := db.Close(); !errors.Is(err, sql.ErrConnDone) { // see BreakCheckpoints
-			t.Error(err)
-		}
-	}()
-	if err := db.BreakCheckpoints(); err != nil {
-		t.Fatal(err)
-	}
-	if n := written(t, db, path, 0, 200); n < 30<<20 || n > 36<<20 {
-		t.Errorf("the log had %d bytes, want 8000 pages and the commit that came to them", n)
-	}
-	wantSound(t, db, 200*100)
 }

@@ -33,7 +33,6 @@ type DB struct {
 	write  *sql.DB
 	writer *sql.Conn // the only one of write, used by the goroutine of commitLoop alone
 	read   *sql.DB
-	log    *checkpointer
 
 	queue   chan *update
 	reserve *reserve
@@ -90,11 +89,7 @@ func OpenWith(ctx context.Context, path string, migrations fs.FS, o Options) (*D
 	if err != nil {
 		return nil, errors.Join(err, writer.Close(), write.Close())
 	}
-	log, err := newCheckpointer(ctx, path, writer)
-	if err != nil {
-		return nil, errors.Join(err, read.Close(), writer.Close(), write.Close())
-	}
-	db := &DB{write: write, writer: writer, read: read, log: log, reserve: reserve, queue: make(chan *update, maxGroup), closed: make(chan struct{}), ended: make(chan struct{})}
+	db := &DB{write: write, writer: writer, read: read, reserve: reserve, queue: make(chan *update, maxGroup), closed: make(chan struct{}), ended: make(chan struct{})}
 	go db.commitLoop()
 	return db, nil
 }
@@ -157,7 +152,7 @@ func (db *DB) Close() error {
 	db.once.Do(func() {
 		close(db.closed)
 		<-db.ended
-		err = errors.Join(db.log.close(), db.read.Close(), db.writer.Close(), db.write.Close())
+		err = errors.Join(db.read.Close(), db.writer.Close(), db.write.Close())
 	})
 	return err
 }

@@ -129,9 +129,6 @@ func (db *DB) commitLoop() {
 		select {
 		case u := <-db.queue:
 			db.commit(db.group(u))
-			db.log.committed()
-		case <-db.log.restart:
-			_, _ = checkpoint(db.writer) // see [checkpointer.loop] for errors
 		case <-look.C:
 			db.reserve.take()
 		case <-db.closed:
