@@ -53,8 +53,8 @@ func requestAttributes(q url.Values, h http.Header) (at attributes, err error) {
 	case mtime != "" || q.Has("mtime"):
 		at.modTime, err = parseMtime(mtime)
 	case changed != "":
-		if at.modTime, err = http.ParseTime(changed); err != nil {
-			err = refusal(kindParameter, "Last-Modified is %.60q; it is a time as in Sat, 14 Mar 2026 15:09:26 GMT. Nothing was kept.", changed)
+		if at.modTime, err = http.ParseTime(changed); err != nil || !canKeep(at.modTime) {
+			err = refusal(kindParameter, "Last-Modified is %.60q; it is a time of the years %d to %d as in Sat, 14 Mar 2026 15:09:26 GMT. Nothing was kept.", changed, firstYear, lastYear)
 		}
 	}
 	return at, err
@@ -72,9 +72,11 @@ func parseMode(given string) (fs.FileMode, error) {
 // The years whose nanoseconds since 1970 an int64 holds from end to end.
 const firstYear, lastYear = 1678, 2261
 
+func canKeep(t time.Time) bool { return t.UTC().Year() >= firstYear && t.UTC().Year() <= lastYear }
+
 func parseMtime(given string) (time.Time, error) {
 	t, err := time.Parse(time.RFC3339Nano, given)
-	if err != nil || t.UTC().Year() < firstYear || t.UTC().Year() > lastYear {
+	if err != nil || !canKeep(t) {
 		return time.Time{}, refusal(kindParameter, "The time at which the file was changed is %.60q; it is a time of the years %d to %d as RFC 3339 writes it, such as 2026-03-14T15:09:26Z. Nothing of this request was kept.",
 			given, firstYear, lastYear)
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"mime"
 	"mime/multipart"
+	"slices"
 	"strings"
 	"sync"
 
@@ -48,6 +49,7 @@ type form struct {
 	name   *proto.FileName                   // for the only file, once it is known
 	labels map[string]string
 	at     attributes
+	said   []string // of the fields that may come once
 	files  int
 	fields int
 }
@@ -185,9 +187,13 @@ func (f *form) field(p *multipart.Part, name string) error {
 		}
 		f.in.label(f.labels)
 		return nil
+	case slices.Contains(f.said, name):
+		return refusal(kindParameter, "The form has more than one field %s. Nothing of this request was kept. Give it once.", name)
 	case name == "destination":
+		f.said = append(f.said, name)
 		return f.destination(string(value))
 	case name == "mode" || name == "mtime":
+		f.said = append(f.said, name)
 		return f.attribute(name, string(value))
 	case name != "name":
 		return checkField(name)

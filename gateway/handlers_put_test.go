@@ -122,8 +122,13 @@ func TestAttributes(t *testing.T) {
 		for _, bad := range []string{"mode=0644&mode=0600", "mtime=2026-03-14T00:00:00Z&mtime=2026-03-15T00:00:00Z", "mode=", "mode=0", "mode=1777", "mode=rw-r--r--", "mode=-1", "mode=8", "mtime=", "mtime=2026-03-14", "mtime=1500-01-01T00:00:00Z", "mtime=9999-01-01T00:00:00Z"} {
 			s.ask(t, "PUT", "/uploads/bad?"+bad, strings.NewReader("x")).problem(t, kindParameter)
 		}
-		s.ask(t, "PUT", "/uploads/bad", strings.NewReader("x"), "Last-Modified", "yesterday").problem(t, kindParameter)
+		for _, bad := range []string{"yesterday", "Mon, 01 Jan 1500 00:00:00 GMT", "Fri, 31 Dec 9999 23:59:59 GMT"} {
+			s.ask(t, "PUT", "/uploads/bad", strings.NewReader("x"), "Last-Modified", bad).problem(t, kindParameter)
+		}
 		s.form(t, browser(file("bad", "x"), field("mode", "999"))).problem(t, kindParameter)
+		for name, value := range map[string]string{"mode": "0640", "mtime": stamp, "destination": DefaultDestination} {
+			s.form(t, browser(field(name, value), field(name, value), file("bad", "x"))).problem(t, kindParameter)
+		}
 		s.ask(t, "PUT", "/uploads/bad", strings.NewReader("x"), modeField, "0644", modeField, "0600").problem(t, kindParameter)
 	})
 }
