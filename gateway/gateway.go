@@ -99,15 +99,14 @@ type clock struct {
 }
 
 var systemClock = clock{
-	now: time.Now,
-	after: func(d time.Duration) (<-chan time.Time, func()) {
-		t := time.NewTimer(d)
-		return t.C, func() { t.Stop() }
-	},
-	until: func(at time.Time) (<-chan time.Time, func()) {
-		t := time.NewTimer(time.Until(at))
-		return t.C, func() { t.Stop() }
-	},
+	now:   time.Now,
+	after: startTimer,
+	until: func(at time.Time) (<-chan time.Time, func()) { return startTimer(time.Until(at)) },
+}
+
+func startTimer(d time.Duration) (c <-chan time.Time, stop func()) {
+	t := time.NewTimer(d)
+	return t.C, func() { t.Stop() }
 }
 
 func (g *Gateway) now() time.Time { return g.clock.now().UTC().Truncate(time.Microsecond) }
