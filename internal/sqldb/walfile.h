@@ -11,7 +11,22 @@ enum {
 	SQLITE_OPEN_MAIN_DB = 0x00000100,
 	SQLITE_OPEN_WAL = 0x00080000,
 	SQLITE_SHM_UNLOCK = 1,
-	WAL_WRITE_LOCK = 0, // https://www.sqlite.org/walformat.html, "WAL Locks"
+	SQLITE_SHM_LOCK = 2,
+	SQLITE_SHM_EXCLUSIVE = 8,
+	SQLITE_FCNTL_CKPT_DONE = 37,
+	SQLITE_FCNTL_CKPT_START = 39,
+};
+
+// https://www.sqlite.org/walformat.html
+enum {
+	WAL_WRITE_LOCK = 0,
+	WAL_FIRST_READ_LOCK = 3, // held by whoever copies the log to the database
+	FRAME_HEADER = 24,       // bytes before each page
+	WAL_INDEX_SIZE = 32768,  // bytes of its first part
+	// Where that has, in words of 32 bits, how many frames the log has, and how many a
+	// checkpoint has begun to copy.
+	WAL_INDEX_FRAMES = 4,
+	WAL_INDEX_ATTEMPTED = 32,
 };
 
 typedef int64_t sqlite3_int64;

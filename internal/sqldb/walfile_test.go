@@ -15,14 +15,14 @@ import (
 	"ferry/internal/sqldb"
 )
 
-// writeCalls is how many calls of this process have written so far.
-func writeCalls(t testing.TB) (n int) {
+// calls is how many calls of this process have written (syscw) or read (syscr) so far.
+func calls(t testing.TB, which string) (n int) {
 	t.Helper()
 	b, err := os.ReadFile("/proc/self/io")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, after, found := bytes.Cut(b, []byte("syscw: "))
+	_, after, found := bytes.Cut(b, []byte(which+": "))
 	if _, err := fmt.Sscan(string(after), &n); err != nil || !found {
 		t.Fatalf("/proc/self/io: %q, %v", b, err)
 	}
@@ -46,12 +46,12 @@ func TestCommitTakesFewWrites(t *testing.T) {
 	if err := putPads(t.Context(), db, 0, 1); err != nil {
 		t.Fatal(err)
 	}
-	before := writeCalls(t)
+	before := calls(t, "syscw")
 	if err := putPads(t.Context(), db, 1, 200); err != nil { // 0.8 MB, and below the pages of an automatic checkpoint
 		t.Fatal(err)
 	}
-	if calls := writeCalls(t) - before; calls > 20 {
-		t.Errorf("a commit of 200 pages took %d calls that write, want 20 at most", calls)
+	if n := calls(t, "syscw") - before; n > 20 {
+		t.Errorf("a commit of 200 pages took %d calls that write, want 20 at most", n)
 	}
 }
 
