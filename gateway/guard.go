@@ -47,11 +47,14 @@ var (
 )
 
 // secure sets the header fields that keep browsers from doing more with an
-// answer than they should.
-func secure(h http.Header) {
-	h["Content-Security-Policy"] = dataPolicyOnly
+// answer than they should. Another site's page can make a part of itself of what GET answers alone:
+// what else it asks for is refused (isForeign), and no answer to that is a page.
+func secure(h http.Header, method string) {
 	h["X-Content-Type-Options"] = noSniff
-	h["Cross-Origin-Resource-Policy"] = sameOrigin
+	if isSafe(method) {
+		h["Content-Security-Policy"] = dataPolicyOnly
+		h["Cross-Origin-Resource-Policy"] = sameOrigin
+	}
 }
 
 // securePage is secure for what browsers show as a page, and for what belongs to one.

@@ -101,7 +101,15 @@ func TestLargeHeader(t *testing.T) {
 
 func TestSecurityHeaders(t *testing.T) {
 	s := newRealAPI(t)
-	u := s.ask(t, "PUT", "/uploads/f", strings.NewReader("f")).upload(t, http.StatusAccepted)
+	put := s.ask(t, "PUT", "/uploads/f", strings.NewReader("f"))
+	u := put.upload(t, http.StatusAccepted)
+	refused := s.ask(t, "POST", "/uploads", nil, "Sec-Fetch-Site", "cross-site")
+	refused.problem(t, kindOrigin)
+	for _, a := range []answer{put, refused} { // which no page can load
+		if a.Header.Get("X-Content-Type-Options") != "nosniff" || !strings.Contains(a.Header.Get("Content-Type"), "json") {
+			t.Errorf("%s: %v", a.Request.Method, a.Header)
+		}
+	}
 	for _, c := range []struct{ path, policy string }{
 		{u.address(), dataPolicy},
 		{u.address() + "?wait=0", dataPolicy},

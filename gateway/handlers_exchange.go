@@ -94,7 +94,7 @@ func (a *httpAPI) around(next http.Handler) http.Handler {
 		x := a.begin(w, r)
 		h := x.Header()
 		h["X-Request-Id"] = []string{x.id}
-		secure(h)
+		secure(h, r.Method)
 		defer a.finish(x, r, started)
 		if f := refuse(r, a.door.isClosed() || bySocket(r)); f != nil {
 			a.fail(x, r, f)
