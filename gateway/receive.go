@@ -124,6 +124,7 @@ type reception struct {
 	labels    map[string]string // of all its files; replaced as a whole; guarded by mu
 	at        attributes        // of all its files; guarded by mu
 	way       *lane             // of all its files; guarded by mu
+	reading   interruptible     // what add reads, or nil; guarded by mu
 	committed chan struct{}     // closed when a commit has ended, well or not
 }
 
@@ -136,7 +137,8 @@ const (
 	ended
 )
 
-// receive starts taking in a request's files. Ending ctx ends them.
+// receive starts taking in a request's files. When ctx ends, so do they, at the next byte: whoever
+// ends it sees to it that one comes, or an error instead, as net/http does.
 func (g *Gateway) receive(ctx context.Context) *reception {
 	ctx, stop := context.WithCancelCause(ctx)
 	return &reception{g: g, ctx: ctx, stop: stop, from: callerOf(ctx), sender: callerOf(ctx).sender(), committed: make(chan struct{}), labels: map[string]string{}, way: g.lanes.first()}
@@ -222,9 +224,8 @@ func (r *reception) add(name proto.FileName, declared int64, body io.Reader) (in
 	if !r.show(in) {
 		return 0, context.Cause(r.ctx)
 	}
-	if i, ok := body.(interruptible); ok {
-		defer context.AfterFunc(r.ctx, i.Interrupt)()
-	}
+	r.reads(body)
+	defer r.reads(nil)
 	if err := r.take(in, body, promised); err != nil {
 		r.g.live.hide(in)
 		return 0, r.explain(err)
@@ -253,6 +254,13 @@ func (r *reception) show(in *incoming) bool {
 	}
 	r.g.live.show(in)
 	return true
+}
+
+// reads notes what add reads from now on, for interrupt.
+func (r *reception) reads(body io.Reader) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.reading, _ = body.(interruptible)
 }
 
 // explain says why a file did not come in: that somebody ended it goes before
@@ -453,7 +461,10 @@ func (r *reception) interrupt() bool {
 	if r.now != adding {
 		return false
 	}
-	r.stop(errInterrupted)
+	r.stop(errInterrupted) // first: what is read from now on is not waited for
+	if r.reading != nil {
+		r.reading.Interrupt()
+	}
 	r.g.live.hideAll(r)
 	return true
 }
