@@ -161,11 +161,12 @@ func (g *Gateway) noteLost(d *delivery) {
 
 const (
 	// insertCutOff says of each attempt where it went before destinations were
-	// configured anew, and takes the last heartbeat for its end.
+	// configured anew, and takes the last heartbeat for its end. A cross join
+	// is made from left to right: the index of uploads is by destinations.
 	insertCutOff = insertAttempt + `select u.id, u.attempts, coalesce(u.attempted_at, u.updated_at),
-			max(coalesce(u.attempted_at, u.updated_at), j.due_at - $1), 'interrupted', $2, null, null, null, coalesce(d.url, '')
-		from jobs j join uploads u on u.id = j.upload left join destinations d on d.name = u.lane
-		where j.leased = 1 and u.state = 'delivering' on conflict do nothing`
+			max(coalesce(u.attempted_at, u.updated_at), j.due_at - $1), 'interrupted', $2, null, null, null, d.url
+		from destinations d cross join uploads u on u.lane = d.name and u.state = 'delivering' join jobs j on j.upload = u.id
+		where j.leased = 1 on conflict do nothing`
 	thinOutCutOff = `delete from attempts where upload in (select upload from jobs where leased = 1)
 		and number > $1 and number <= (select attempts from uploads where id = upload) - $2`
 )

@@ -12,14 +12,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/fstest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/oklog/ulid/v2"
 
 	"ferry/internal/identity"
-	"ferry/internal/sqldb"
 	"ferry/proto"
 )
 
@@ -354,25 +352,10 @@ func wantNumbers(t *testing.T, list attemptList, count, from int) {
 // process was killed in the middle of one.
 func TestAttemptsOfBefore(t *testing.T) {
 	dir := t.TempDir()
-	older := fstest.MapFS{}
-	entries, err := migrationFiles.ReadDir("migrations")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entries[:9] {
-		b, err := migrationFiles.ReadFile("migrations/" + e.Name())
-		if err != nil {
-			t.Fatal(err)
-		}
-		older[e.Name()] = &fstest.MapFile{Data: b}
-	}
-	db, err := sqldb.Open(t.Context(), filepath.Join(dir, "gateway.db"), older)
-	if err != nil {
-		t.Fatal(err)
-	}
+	db := openOlder(t, dir, 9)
 	done, cut := ulid.Make(), ulid.Make()
 	at := time.Date(2026, 3, 14, 15, 9, 26, 0, time.UTC)
-	err = db.Update(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
+	err := db.Update(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
 		const columns = "insert into uploads (id, name, size, sha256, cksum, state, body, attempts, destination, created_at, updated_at, delivered_at) values "
 		_, err1 := tx.ExecContext(ctx, columns+"($1, 'done', 1, $2, 1, 'delivered', 'gone', 1, 'v3://h:1256', $3, $4, $5)", done, make([]byte, 32), 1, 1, 1)
 		_, err2 := tx.ExecContext(ctx, columns+"($1, 'cut', 1, $2, 1, 'delivering', 'row', 3, null, $3, $4, null)", cut, make([]byte, 32), 1, at.UnixMicro())

@@ -75,17 +75,18 @@ func (g *Gateway) visible(ctx context.Context, name string) (*lane, error) {
 	return l, nil
 }
 
-// selectStatus counts what is being delivered by its state, as there is little of it.
+// selectStatus counts by indexes what there is little of, or what is not counted at once.
 const selectStatus = `select paused, failing, last_error, failed_at,
-		(select count(*) from jobs where lane = $1 and parked = 0) + (select count(*) from jobs where lane = $1 and parked = 1), (select count(*) from uploads where state = 'delivering' and lane || '' = $2)
-	from destinations where name = $3`
+		(select count(*) from jobs where lane = $1 and parked = 0) + (select count(*) from jobs where lane = $1 and parked = 1),
+		(select count(*) from uploads where lane = $1 and state = 'delivering')
+	from destinations where name = $1`
 
 func (g *Gateway) status(ctx context.Context, l *lane) (DestinationStatus, error) {
 	s := DestinationStatus{Name: l.Name, URL: l.To.String(), State: DestinationReady, Deliveries: l.Deliveries}
 	var failing bool
 	var words sql.Null[string]
 	var at sql.Null[int64]
-	err := g.db.Read().QueryRowContext(ctx, selectStatus, l.Name, l.Name, l.Name).
+	err := g.db.Read().QueryRowContext(ctx, selectStatus, l.Name).
 		Scan(&s.Paused, &failing, &words, &at, &s.Queued, &s.Delivering)
 	if err != nil {
 		return DestinationStatus{}, fmt.Errorf("read destination: %w", err)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -12,12 +11,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/fstest"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/oklog/ulid/v2"
 
-	"ferry/internal/sqldb"
 	"ferry/proto"
 )
 
@@ -303,24 +300,9 @@ func TestRemovedDestination(t *testing.T) {
 // destinations goes to its only one.
 func TestBeforeDestinations(t *testing.T) {
 	dir := t.TempDir()
-	before := fstest.MapFS{}
-	err := fs.WalkDir(migrationFiles, "migrations", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || d.Name() > "0009" {
-			return err
-		}
-		b, err := migrationFiles.ReadFile(path)
-		before[d.Name()] = &fstest.MapFile{Data: b}
-		return err
-	})
-	if err != nil || len(before) != 8 {
-		t.Fatalf("%d migrations, %v", len(before), err)
-	}
-	db, err := sqldb.Open(t.Context(), filepath.Join(dir, databaseFile), before)
-	if err != nil {
-		t.Fatal(err)
-	}
+	db := openOlder(t, dir, 8)
 	queued, other := ulid.Make(), ulid.Make()
-	err = db.Update(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
+	err := db.Update(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
 		for i, id := range []ulid.ULID{queued, other} {
 			if _, err := tx.ExecContext(ctx, `insert into uploads (id, name, size, sha256, cksum, state, body, created_at, updated_at)
 				values ($1, 'f', 1, unhex($2), 1, 'queued', 'row', 1, 1)`, id, sum([]byte("x"))); err != nil {

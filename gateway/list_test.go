@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"os/exec"
@@ -33,7 +34,7 @@ func (c *core) fill(n int) (all []listed) {
 	states := []State{StateQueued, StateDelivering, StateWaiting, StateDelivered, StateFailed, StateCancelled}
 	elsewhere := sql.Null[string]{V: "v3://elsewhere:1", Valid: true}
 	here := sql.Null[string]{V: c.lanes.first().To.String(), Valid: true}
-	other := c.lanes.all[1]
+	others := c.lanes.all[1:]
 	entropy := ulid.Monotonic(strings.NewReader(strings.Repeat("0123456789", 10_000)), 0)
 	err := c.db.Update(c.t.Context(), func(ctx context.Context, tx *sql.Tx) error {
 		for i := range n {
@@ -58,6 +59,7 @@ func (c *core) fill(n int) (all []listed) {
 			}
 			u.Destination, u.DestinationName = here.V, DefaultDestination
 			if i%7 == 0 {
+				other := others[i/7%len(others)]
 				u.Destination, u.DestinationName = other.To.String(), other.Name
 			}
 			if to.Valid {
@@ -130,37 +132,178 @@ func TestListIsWhatTheFilterHas(t *testing.T) {
 	all := c.fill(300)
 	rapid.Check(t, func(t *rapid.T) {
 		f := drawFilter(t, c, all)
-		var want []string
-		passing := slices.DeleteFunc(slices.Clone(all), func(u listed) bool {
-			return !f.has(&u.Upload) || f.sender.Valid && u.sender != f.sender
-		})
-		slices.SortFunc(passing, func(a, b listed) int { return f.compare(f.positionOf(&a.Upload), f.positionOf(&b.Upload)) })
-		for _, u := range passing {
-			want = append(want, u.ID.String())
-		}
-		limit := rapid.SampledFrom([]int{1, 2, 7, 50, 500}).Draw(t, "limit")
-		var got []string
-		for {
-			page, err := c.loadPage(context.Background(), f, limit)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, u := range page {
-				got = append(got, u.ID.String())
-			}
-			if len(page) < limit {
-				break
-			}
-			p, ok := parsePosition(f.positionOf(&page[limit-1]).encode())
-			if !ok {
-				t.Fatalf("position %v is not read again", f.positionOf(&page[limit-1]))
-			}
-			f.after = p
-		}
-		if !slices.Equal(got, want) {
-			t.Fatalf("pages of %d have\n%q, want\n%q", limit, got, want)
-		}
+		c.wantPages(t, f, all, rapid.SampledFrom([]int{1, 2, 7, 50, 500}).Draw(t, "limit"), func() {})
 	})
+}
+
+// wantPages follows a list to its end, and wants what passes the filter, in order, each
+// upload once. Between two pages it calls meanwhile.
+func (c *core) wantPages(t rapid.TB, f filter, all []listed, limit int, meanwhile func()) {
+	t.Helper()
+	passing := slices.DeleteFunc(slices.Clone(all), func(u listed) bool {
+		return !f.has(&u.Upload) || f.sender.Valid && u.sender != f.sender
+	})
+	slices.SortFunc(passing, func(a, b listed) int { return f.compare(f.positionOf(&a.Upload), f.positionOf(&b.Upload)) })
+	var got, want []string
+	for _, u := range passing {
+		want = append(want, u.ID.String())
+	}
+	for {
+		page, err := c.loadPage(context.Background(), f, limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, u := range page {
+			got = append(got, u.ID.String())
+		}
+		if len(page) < limit {
+			break
+		}
+		p, ok := parsePosition(f.positionOf(&page[limit-1]).encode())
+		if !ok {
+			t.Fatalf("position %v is not read again", f.positionOf(&page[limit-1]))
+		}
+		f.after = p
+		meanwhile()
+	}
+	if !slices.Equal(got, want) {
+		t.Fatalf("%+v: pages of %d have\n%q, want\n%q", f, limit, got, want)
+	}
+}
+
+// TestListOverLanes follows lists by state and by destination while uploads come in for
+// each destination in turn.
+func TestListOverLanes(t *testing.T) {
+	c := openCore(t, t.TempDir(), newRemote(), andOther, func(cfg *Config, _ *parts) {
+		cfg.Destinations = append(cfg.Destinations, Destination{Name: "third", To: to(t, "v3://third:1")[0].To})
+	})
+	var all []listed
+	come := func() {
+		n := len(all)
+		u := c.takeFor([]string{"other", DefaultDestination, "third"}[n%3], fmt.Sprint(n), "x")
+		if n%5 == 0 {
+			u = c.cancel(u.ID)
+		}
+		all = append(all, listed{Upload: u})
+	}
+	for range 30 {
+		come()
+	}
+	for _, f := range []filter{
+		{states: []State{StateQueued}}, {states: []State{StateCancelled, StateQueued}}, {states: []State{StateQueued, StateFailed}, lane: "third"},
+		{lane: "other"}, {destination: "other"}, {destination: "v4://other:1"}, {destination: "v4://other:1", states: []State{StateQueued, StateDelivered}},
+	} {
+		for _, limit := range []int{2, 7} {
+			c.wantPages(t, f, all, limit, come)
+		}
+	}
+}
+
+// manyLanes adds lanes until there are so many.
+func (c *core) manyLanes(n int) {
+	for i := len(c.lanes.all); i < n; i++ {
+		c.lanes.add(&lane{Destination: Destination{Name: fmt.Sprintf("lane-%03d", i), To: c.lanes.all[1].To}, removed: true})
+	}
+}
+
+// TestListOfManyLanes: lists have the same where SQLite can still merge a part for each
+// lane and state, and where there are too many for that.
+func TestListOfManyLanes(t *testing.T) {
+	few, many := maxArms/6, maxArms/6+1
+	for _, n := range []int{few, many, 600} {
+		c := openCore(t, t.TempDir(), newRemote(), andOther)
+		c.manyLanes(n)
+		all := c.fill(700)
+		states := slices.DeleteFunc(slices.Clone(allStates), func(s State) bool { return s == StateReceiving })
+		token := sql.Null[string]{V: "ci", Valid: true}
+		for _, f := range []filter{
+			{states: states},
+			{states: states, sender: token},
+			{states: states[1:], destination: c.lanes.all[1].To.String()},
+			{destination: c.lanes.all[1].To.String()},
+			{states: states[2:4], since: all[300].CreatedAt},
+			{states: states, lane: c.lanes.all[n-1].Name},
+			{states: []State{StateFailed}},
+		} {
+			c.wantPages(t, f, all, 50, func() {})
+			if arms := f.arms(&c.lanes); len(arms) > maxArms {
+				t.Errorf("%+v has %d arms", f, len(arms))
+			}
+		}
+		f := filter{states: states}
+		if got, want := f.arms(&c.lanes), []arm{{by: primaryKey}}; slices.Equal(got, want) != (n > few) {
+			t.Errorf("of %d lanes, %d arms, the first %+v", n, len(got), got[0])
+		}
+		f.sender = token
+		if got, want := f.arms(&c.lanes), []arm{{by: senderOf}}; slices.Equal(got, want) != (n > few) {
+			t.Errorf("of %d lanes and one sender, %d arms, the first %+v", n, len(got), got[0])
+		}
+	}
+}
+
+// TestListIndexes names the index that each kind of list walks, in all of its parts.
+func TestListIndexes(t *testing.T) {
+	c := openCore(t, t.TempDir(), newRemote(), andOther)
+	const (
+		laneIndex  = "SEARCH u USING INDEX uploads_by_lane (lane=? AND state=?"
+		tokenIndex = "SEARCH u USING INDEX uploads_by_token (token=?"
+		urlIndex   = "SEARCH u USING INDEX uploads_by_destination (destination=?"
+	)
+	token := sql.Null[string]{V: "ci", Valid: true}
+	failed := []State{StateFailed}
+	for name, k := range map[string]struct {
+		f    filter
+		want map[string]int // how many arms walk it
+	}{
+		"nothing":                    {filter{}, map[string]int{"SCAN u": 1}},
+		"state":                      {filter{states: []State{StateFailed, StateQueued, StateFailed}}, map[string]int{laneIndex: 4}},
+		"state, sender":              {filter{states: failed, sender: token}, map[string]int{laneIndex: 2}},
+		"destination's name":         {filter{destination: "other"}, map[string]int{laneIndex: 6}},
+		"destination's name, state":  {filter{destination: "other", states: failed}, map[string]int{laneIndex: 1}},
+		"destination's name, sender": {filter{destination: "other", sender: token}, map[string]int{laneIndex: 6}},
+		"URL":                        {filter{destination: "v4://other:1"}, map[string]int{laneIndex: 5, urlIndex: 1}},
+		"URL, state":                 {filter{destination: "v4://other:1", states: failed}, map[string]int{laneIndex: 1}},
+		"URL, delivered":             {filter{destination: "v4://other:1", states: []State{StateDelivered}}, map[string]int{urlIndex: 1}},
+		"URL of none":                {filter{destination: "v4://elsewhere:1"}, map[string]int{urlIndex: 1}},
+		"token's lane":               {filter{lane: "other"}, map[string]int{laneIndex: 6}},
+		"token's lane, state":        {filter{lane: "other", states: failed}, map[string]int{laneIndex: 1}},
+		"token's lane, sender":       {filter{lane: "other", sender: token}, map[string]int{tokenIndex: 1}},
+		"token's lane, another name": {filter{lane: "other", destination: DefaultDestination}, nil},
+		"sender":                     {filter{sender: token}, map[string]int{tokenIndex: 1}},
+		"name, state, sender":        {filter{prefix: "a", states: failed, sender: token}, map[string]int{"SEARCH u USING INDEX uploads_by_name (": 1}},
+		"sha256, state, destination": {filter{sha256: make([]byte, 32), states: failed, destination: "v4://other:1"}, map[string]int{"SEARCH u USING INDEX uploads_by_sha256 (sha256=?": 1}},
+		"label, two states":          {filter{labels: map[string]string{"a": "1"}, states: []State{StateQueued, StateFailed}}, map[string]int{"SEARCH l USING PRIMARY KEY (key=? AND value=?": 1}},
+		"receiving":                  {filter{states: []State{StateReceiving}}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for range 2 { // the second time after a position
+				statement, args := k.f.query(&c.lanes, 100)
+				got := map[string]int{}
+				if statement != "" {
+					for _, step := range plan(t, c, statement, args) {
+						for index := range k.want {
+							if strings.HasPrefix(step, index) {
+								got[index]++
+							}
+						}
+						if strings.Contains(step, "TEMP B-TREE") {
+							t.Errorf("it is sorted: %s", step)
+						}
+					}
+				}
+				if len(got)+len(k.want) > 0 && !maps.Equal(got, k.want) || (statement == "") != (k.want == nil) {
+					t.Errorf("arms that walk indexes: %v, want %v, in\n%s", got, k.want, statement)
+				}
+				k.f.after = position{id: ulid.Make()}
+				if k.f.byName() {
+					k.f.after.name = "a/x"
+				}
+				if k.want["SCAN u"] > 0 {
+					k.want = map[string]int{"SEARCH u USING PRIMARY KEY (id<?)": 1}
+				}
+			}
+		})
+	}
 }
 
 // TestListPlans: no combination of filters reads uploads one after another that
@@ -211,6 +354,9 @@ func TestListPlans(t *testing.T) {
 			}
 		}
 		statement, args := f.query(&c.lanes, 100)
+		if statement == "" { // for another destination than the only one that may be seen
+			continue
+		}
 		for _, step := range plan(t, c, statement, args) {
 			whole := f.destination == "" && f.lane == "" && len(f.states) == 0 && !f.byName() && f.sha256 == nil && f.labels == nil && !f.sender.Valid &&
 				f.since.IsZero() && f.until.IsZero() && f.after == position{}

@@ -9,15 +9,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"testing"
-	"testing/fstest"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/oklog/ulid/v2"
 
-	"ferry/internal/sqldb"
 	"ferry/proto"
 )
 
@@ -182,16 +179,9 @@ func TestReceiptsAreShared(t *testing.T) {
 // TestReceiptsWithoutBefore opens a database from before there were receipts.
 func TestReceiptsWithoutBefore(t *testing.T) {
 	dir := t.TempDir()
-	first, err := migrationFiles.ReadFile("migrations/0001_uploads.sql")
-	if err != nil {
-		t.Fatal(err)
-	}
-	db, err := sqldb.Open(t.Context(), filepath.Join(dir, "gateway.db"), fstest.MapFS{"0001_uploads.sql": {Data: first}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	db := openOlder(t, dir, 1)
 	id := ulid.Make()
-	err = db.Update(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
+	err := db.Update(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `insert into uploads (id, name, size, sha256, cksum, state, body, destination, created_at, updated_at, delivered_at)
 			values ($1, 'old', 1, $2, 1, 'delivered', 'gone', 'v3://h:1256', 1, 1, 1)`, id, make([]byte, 32))
 		return err

@@ -92,7 +92,7 @@ func (f *filled) drain(ctx context.Context, files int) (took cost, err error) {
 // delivered waits until so many uploads are, and returns how many.
 func delivered(ctx context.Context, db *sql.DB, least int) (n int, err error) {
 	for {
-		err := db.QueryRowContext(ctx, "select count(*) from uploads where state = 'delivered'").Scan(&n)
+		err := db.QueryRowContext(ctx, "select count(*) from uploads where lane = 'default' and state = 'delivered'").Scan(&n)
 		if err != nil || n >= least {
 			return n, err
 		}

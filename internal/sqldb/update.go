@@ -44,7 +44,8 @@ const (
 // Updates that wait at the same time share one commit; one that fails or panics
 // does not touch the others. fn may run only statements on tx, must be quick, as
 // all writers wait for it, and must not call Update. It is not run if ctx ends
-// while it waits.
+// while it waits. Nor may fn leave behind what a deferred foreign key refuses: the commit
+// finds that, and fails for all.
 //
 // fn may be run more than once, each time as if it had not been run before: another
 // one of its group may fail, or the disk be full, and what [Options].Reserved keeps be
