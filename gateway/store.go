@@ -196,9 +196,10 @@ func lookFor(ctx context.Context, tx *sql.Tx, files []*incoming) ([]taken, error
 }
 
 // "or fail": whoever calls takes back the transaction, or the savepoint, if one fails, so that SQLite
-// need not keep the pages as they were before the statement. Those of uploads it keeps, for a foreign key.
+// need not keep the pages as they were before the statement: the foreign key of uploads
+// is deferred. Those of contents it keeps nevertheless, as what is given for a row's number might be no integer.
 var (
-	insertUploads = newPerRow(`insert into uploads (id, lane, name, size, sha256, cksum, state, body, body_row, labels, token, mode, modified,
+	insertUploads = newPerRow(`insert or fail into uploads (id, lane, name, size, sha256, cksum, state, body, body_row, labels, token, mode, modified,
 		created_at, updated_at, changed) values `, "(?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?)", "")
 	insertContents = newPerRow("insert or fail into contents (row, upload, content) values ", "(?, ?, ?)", "")
 )

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -185,5 +186,51 @@ func TestDefinitionOfUploads(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "may not be modified") {
 			t.Errorf("definitions can be written still: %v", err)
 		}
+	}
+}
+
+// TestInsertKeepsNoPages: SQLite keeps no pages as they were before a statement that records uploads
+// or jobs. It shows by a row whose type is wrong, behind one that is right: if it could, it would take
+// back the one before as well.
+func TestInsertKeepsNoPages(t *testing.T) {
+	undo := errors.New("taken back")
+	kept := func(db *sqldb.DB, statement, table string, args ...any) (n int) {
+		t.Helper()
+		err := db.Update(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
+			if _, err := tx.ExecContext(ctx, statement, args...); err == nil || !strings.Contains(err.Error(), "cannot store") {
+				return fmt.Errorf("%w, want a row of a wrong type refused", err)
+			}
+			return errors.Join(tx.QueryRowContext(ctx, "select count(*) from "+table).Scan(&n), undo)
+		})
+		if !errors.Is(err, undo) {
+			t.Fatalf("%s: %v", table, err)
+		}
+		return n
+	}
+	upload := func(size any) []any {
+		return []any{ulid.Make(), DefaultDestination, "f", size, make([]byte, 32), 1, bodyRow, 1, nil, nil, nil, nil, 1, 1, 1}
+	}
+	uploads := append(upload(1), upload("large")...)
+	g := openCore(t, t.TempDir(), newRemote())
+	for table, c := range map[string]struct {
+		of   *perRow
+		args []any
+	}{
+		"uploads": {insertUploads, uploads},
+		"jobs":    {insertJobs, []any{[]byte{1}, DefaultDestination, "f", 0, 1, []byte{2}, DefaultDestination, "g", "text", 1}},
+	} {
+		if n := kept(g.db, c.of.texts[1], table, c.args...); n != 1 {
+			t.Errorf("%d rows of %s are left, want the first: pages were kept", n, table)
+		}
+		for _, text := range c.of.texts {
+			if n := tables(t, g.db, text); n != 0 {
+				t.Errorf("%d tables in memory are made for %s", n, text)
+			}
+		}
+	}
+	older := openOlder(t, t.TempDir(), 12)
+	n := kept(older, insertUploads.texts[1], "uploads", uploads...)
+	if err := older.Close(); err != nil || n != 0 {
+		t.Errorf("%d rows, %v; want none with the definition of before, or this test tells nothing", n, err)
 	}
 }
