@@ -138,10 +138,16 @@ func (db *DB) commitLoop() {
 	}
 }
 
+// rounds is how often a group gives way to others that can run at once, who may bring something along: with
+// one, small uploads cost 2 to 3 % more, and with ten as much as with four. Where nobody else runs it takes no time.
+const rounds = 4
+
 // group collects what waits already, and what others that can run at once bring along, and
 // waits for nobody: a commit that takes longer makes the next group larger.
 func (db *DB) group(first *update) []*update {
-	runtime.Gosched()
+	for range rounds {
+		runtime.Gosched()
+	}
 	group := []*update{first}
 	for len(group) < maxGroup {
 		select {
