@@ -13,8 +13,8 @@
 // numbers. Those that are neighbours there are written together as well, and frames that are
 // neighbours in the log are read together. SQLite looks for an error of what it wrote last only
 // if it copies the whole log: it cuts the database to its size then, and syncs it. So this is
-// done only where it does, and where nobody can add to the log meanwhile, as the lock
-// for that is held.
+// done only where it does, and where nobody can add to the log before it has looked whether that is
+// the whole log, as the lock for that is held.
 //
 // For this some methods of the database's file are replaced. All else is that of the VFS below,
 // SQLite's own.
@@ -207,16 +207,20 @@ static int database_write(sqlite3_file *f, const void *data, int amount, sqlite3
 	return add(f, d->below, &d->pages, data, amount, offset);
 }
 
-// What SQLite asks for first when it has copied all pages of the log.
-static int database_truncate(sqlite3_file *f, sqlite3_int64 size) {
-	database_file *d = added(f);
-	return d->failed != SQLITE_OK ? d->failed : d->below->xTruncate(f, size);
-}
-
-static void end_checkpoint(sqlite3_file *f, database_file *d) {
+// Lets others write again. It returns the error that SQLite was not told of yet.
+static int end_checkpoint(sqlite3_file *f, database_file *d) {
+	int failed = d->failed;
 	d->failed = SQLITE_OK;
 	if (d->barred) d->below->xShmLock(f, WAL_WRITE_LOCK, 1, SQLITE_SHM_UNLOCK | SQLITE_SHM_EXCLUSIVE);
 	d->barred = 0;
+	return failed;
+}
+
+// What SQLite asks for first when it has found that it copied the whole log. It syncs the file after it.
+static int database_truncate(sqlite3_file *f, sqlite3_int64 size) {
+	database_file *d = added(f);
+	int failed = end_checkpoint(f, d);
+	return failed != SQLITE_OK ? failed : d->below->xTruncate(f, size);
 }
 
 // Begins to gather pages if the checkpoint is of the whole log, and nobody can add to it.
@@ -251,7 +255,7 @@ static int database_lock(sqlite3_file *f, int at, int n, int flags) {
 	database_file *d = added(f);
 	int unlock = (flags & SQLITE_SHM_UNLOCK) != 0;
 	if (unlock && at == WAL_WRITE_LOCK && d->wal != NULL) d->wal->kept.length = 0;
-	if (unlock && at == WAL_FIRST_READ_LOCK) end_checkpoint(f, d); // SQLite has noted what it has copied
+	if (unlock && at == WAL_FIRST_READ_LOCK) end_checkpoint(f, d); // of one that did not get so far
 	int done = d->below->xShmLock(f, at, n, flags);
 	if (done == SQLITE_OK && at == WAL_WRITE_LOCK) d->writing = !unlock;
 	return done;

@@ -12,7 +12,8 @@ import (
 	"sync"
 )
 
-// walVFS is the VFS of walfile.c. It is for connections with synchronous=FULL alone.
+// walVFS is the VFS of walfile.c. It is for connections with synchronous=FULL alone, and not for
+// locking_mode=exclusive, where SQLite does not say when a checkpoint ends.
 const walVFS = "ferry-wal"
 
 // registerVFS makes walVFS known to SQLite.
