@@ -138,17 +138,24 @@ func (db *DB) commitLoop() {
 	}
 }
 
-// rounds is how often a group gives way to others that can run at once, who may bring something along: with
-// one, small uploads cost 2 to 3 % more, and with ten as much as with four. Where nobody else runs it takes no time.
+// rounds is how often a group gives way, as long as that brings something along: with one, small uploads
+// cost 2 to 3 % more, and with ten as much as with four.
 const rounds = 4
 
 // group collects what waits already, and what others that can run at once bring along, and
 // waits for nobody: a commit that takes longer makes the next group larger.
 func (db *DB) group(first *update) []*update {
-	for range rounds {
-		runtime.Gosched()
-	}
 	group := []*update{first}
+	for had, round := 0, 0; round < rounds && had < len(group) && len(group) < maxGroup; round++ {
+		had = len(group)
+		runtime.Gosched()
+		group = db.queued(group)
+	}
+	return group
+}
+
+// queued adds those to a group that wait.
+func (db *DB) queued(group []*update) []*update {
 	for len(group) < maxGroup {
 		select {
 		case u := <-db.queue:
