@@ -48,7 +48,7 @@ var (
 
 // secure sets the header fields that keep browsers from doing more with an
 // answer than they should. Another site's page can make a part of itself of what GET answers alone:
-// what else it asks for is refused (isForeign), and no answer to that is a page.
+// whatever else it asks for is refused (isForeign), in JSON that tells nothing.
 func secure(h http.Header, method string) {
 	h["X-Content-Type-Options"] = noSniff
 	if isSafe(method) {

@@ -31,8 +31,9 @@ const (
 	laneAndState
 )
 
-// maxArms bounds the arms of a list. SQLite merges 500 at most.
-const maxArms = 400
+// maxArms bounds the arms of a list, for each of which SQLite needs some 7 KB for as long as a connection keeps the
+// statement prepared. It merges 500 at most.
+const maxArms = 60
 
 // arms are the parts that a list is merged from. Here alone is it chosen which condition drives
 // them. There are none if no row can be in the list.
