@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -59,5 +61,36 @@ func TestSendGoesOnSumming(t *testing.T) {
 	sums(folder).sweep(time.Now())
 	if entries, err = os.ReadDir(folder); err != nil || len(entries) != 1 || filepath.Join(folder, entries[0].Name()) == old {
 		t.Errorf("%v are left, %v", entries, err)
+	}
+}
+
+// TestSumsNotWhole: what was not written whole, or by another program, is no state; a shorter one after a longer
+// is.
+func TestSumsNotWhole(t *testing.T) {
+	kept, id := sums(t.TempDir()), proto.TransferID{1}
+	for _, state := range []string{strings.Repeat("long", 50), "short", "", strings.Repeat("x", maxSumState)} {
+		kept.keep(id, []byte(state))
+		if got := string(kept.begun(id)); got != state {
+			t.Errorf("%.20q came back as %.20q", state, got)
+		}
+	}
+	kept.keep(id, make([]byte, maxSumState+1))
+	if got := kept.begun(id); got != nil {
+		t.Errorf("a state that is too long came back as %.20q", got)
+	}
+	kept.keep(id, []byte("a state"))
+	whole, err := os.ReadFile(kept.of(id))
+	if err != nil {
+		t.Fatal(err)
+	}
+	flipped := bytes.Clone(whole)
+	flipped[4] ^= 1
+	for _, bad := range [][]byte{nil, whole[:1], whole[:len(whole)-1], flipped, []byte("what an older version kept"), bytes.Repeat([]byte{0xff}, 9000)} {
+		if err := os.WriteFile(kept.of(id), bad, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := kept.begun(id); got != nil {
+			t.Errorf("%.30q is taken for the state %q", bad, got)
+		}
 	}
 }
