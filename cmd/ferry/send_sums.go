@@ -77,7 +77,7 @@ func (s sums) put(id proto.TransferID, record []byte) error {
 const maxSumRecord = 2 + maxSumState + 4
 
 func recordOf(state []byte) []byte {
-	r := binary.BigEndian.AppendUint16(nil, uint16(len(state))) //nolint:gosec // no longer than maxSumState: see keep
+	r := binary.BigEndian.AppendUint16(nil, uint16(len(state))) // no longer than maxSumState: see keep
 	r = append(r, state...)
 	return binary.BigEndian.AppendUint32(r, crc32.ChecksumIEEE(r))
 }
