@@ -69,7 +69,7 @@ func NewClient(cfg ClientConfig) *Client {
 	cfg.IdleTimeout = cmp.Or(cfg.IdleTimeout, 30*time.Second)
 	cfg.KeepAlive = cmp.Or(cfg.KeepAlive, 30*time.Second)
 	if cfg.Dial == nil {
-		cfg.Dial = (&net.Dialer{}).DialContext
+		cfg.Dial = (&net.Dialer{Control: unpace}).DialContext
 	}
 	return &Client{cfg: cfg, version: cfg.To.version.newClient(cfg)}
 }

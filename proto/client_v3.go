@@ -84,11 +84,9 @@ func (c *clientV3) connect(ctx context.Context) (*lineV3, error) {
 	if err := c.idle.open(); err != nil {
 		return nil, err
 	}
-	dialing, cancel := context.WithTimeout(ctx, c.cfg.DialTimeout)
-	defer cancel()
-	conn, err := c.cfg.Dial(dialing, "tcp", c.cfg.To.address)
+	conn, err := c.cfg.connect(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("connect: %w", err)
+		return nil, err
 	}
 	return newLineV3(conn, c.cfg.IdleTimeout), nil
 }

@@ -64,11 +64,9 @@ func (c *clientV4) dial(ctx context.Context) (*lineV4, error) {
 	if err != nil {
 		return nil, err
 	}
-	dialing, cancel := context.WithTimeout(ctx, c.cfg.DialTimeout)
-	defer cancel()
-	conn, err := c.cfg.Dial(dialing, "tcp", c.cfg.To.address)
+	conn, err := c.cfg.connect(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("connect: %w", err)
+		return nil, err
 	}
 	l := &lineV4{
 		frames:  newClientFrames(conn, c.cfg.IdleTimeout, cfg),
