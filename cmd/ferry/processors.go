@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"ferry/internal/seccomp"
 	"ferry/server"
 )
 
@@ -45,7 +46,7 @@ func hasTwo() bool {
 // system calls are filtered, nothing is done: the filter may end a process for asking. Threads that
 // begin meanwhile have the policy of those that begin them.
 func unhurried() (restore func()) {
-	if filtered() {
+	if seccomp.Filtered() {
 		return func() {}
 	}
 	tasks, err := os.Open("/proc/self/task") // open until the end: there may be no descriptor left then
@@ -64,12 +65,6 @@ func unhurried() (restore func()) {
 		}
 		_ = tasks.Close()
 	}
-}
-
-// filtered reports whether a filter decides on this process's system calls (seccomp(2)).
-func filtered() bool {
-	status, err := os.ReadFile("/proc/self/status")
-	return err != nil || bytes.Contains(status, []byte("\nSeccomp:\t2\n"))
 }
 
 // threadsOf are the threads, of those listed in a folder of /proc, that have the policy.

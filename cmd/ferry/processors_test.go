@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"ferry/internal/seccomp"
 	"ferry/proto"
 	"ferry/server"
 )
@@ -24,7 +25,7 @@ func TestHalve(t *testing.T) {
 	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	calms := policyOf(0) == unix.SCHED_NORMAL && !filtered()
+	calms := policyOf(0) == unix.SCHED_NORMAL && !seccomp.Filtered()
 	halved := 2
 	if hasTwo() {
 		halved = 1
@@ -78,7 +79,7 @@ func thread(t *testing.T) (do func(func())) {
 // TestUnhurried changes how threads are scheduled, and nothing else of them; one that was told otherwise
 // stays as it is, and one that is nice.
 func TestUnhurried(t *testing.T) {
-	if filtered() {
+	if seccomp.Filtered() {
 		t.Skip("SKIPPED: system calls are filtered here, so that nothing is done")
 	}
 	const nice = 3

@@ -43,7 +43,9 @@ var rules = map[string]rule{
 	"api/apitest":        {ours: []string{"api", "web"}},
 
 	"internal/atomicfile": {never: []string{"net/http"}},
-	"internal/blob":       {never: []string{"net/http"}},
+	"internal/blob":       {ours: []string{"internal/direct"}, never: []string{"net/http"}},
+	"internal/direct":     {ours: []string{"internal/seccomp"}, never: []string{"net/http", "database/sql"}},
+	"internal/seccomp":    {never: []string{"net", "database/sql"}},
 	"internal/datadir":    {never: []string{"net/http"}},
 	"internal/sqldb":      {never: []string{"net/http"}},
 

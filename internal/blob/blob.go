@@ -23,6 +23,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"ferry/internal/direct"
 )
 
 // What a name may meet.
@@ -52,8 +54,9 @@ const (
 // time may have a folder open (see package datadir).
 type Disk struct {
 	// Archive says that what is staged is not read again soon. The kernel's cache keeps no
-	// more than the last 8 MiB of a file then: what others have there stays, and a large file
-	// is written to memory that has just been used. It is set before anything is staged.
+	// more than 8 MiB of a file then: what others have there stays. Of up to four larger files
+	// at once, what follows those is written past it, where that can be. It is set before
+	// anything is staged.
 	Archive bool
 
 	files   *os.File
@@ -69,6 +72,9 @@ type Disk struct {
 
 	boot     string // which boot of the machine this is; "" if it cannot tell
 	dataSync func(*os.File) error
+
+	directs    *direct.Pool
+	directFrom int64 // from which size on files pass the cache
 
 	mu     sync.Mutex
 	spares []string            // names in staging of empty files nobody uses; guarded by mu
@@ -100,7 +106,8 @@ func Open(dir string) (*Disk, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open staging folder: %w", err), files.Close())
 	}
-	return &Disk{files: files, staging: staging, boot: bootID(), dataSync: dataSync, keys: map[string]struct{}{}}, nil
+	return &Disk{files: files, staging: staging, boot: bootID(), dataSync: dataSync, keys: map[string]struct{}{},
+		directs: direct.NewPool(mostDirect), directFrom: directFrom}, nil
 }
 
 func openShelf(path string) (*shelf, error) {

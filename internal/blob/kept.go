@@ -259,7 +259,7 @@ func (s *Staged) Close() error {
 		return errors.Join(err, s.Discard())
 	}
 	s.release()
-	err := errors.Join(s.file.Truncate(s.keep.latest.size), s.file.Close())
+	err := errors.Join(s.leaveDirect(), s.file.Truncate(s.keep.latest.size), s.file.Close())
 	s.file = nil
 	return errors.Join(err, s.keep.end())
 }

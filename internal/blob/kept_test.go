@@ -22,7 +22,7 @@ import (
 // killed.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("BLOB_TEST_STAGE"); dir != "" {
-		fmt.Println(stageForEver(dir))
+		fmt.Println(stageForEver(dir, os.Getenv("BLOB_TEST_PAST") != ""))
 		os.Exit(1)
 	}
 	os.Exit(m.Run())
@@ -40,10 +40,13 @@ func patterned(from, to int64) []byte {
 }
 
 // stageForEver keeps after odd numbers of bytes, and says each time how many.
-func stageForEver(dir string) error {
+func stageForEver(dir string, past bool) error {
 	d, err := blob.Open(dir)
 	if err != nil {
 		return err
+	}
+	if past {
+		d.SetPast(0)
 	}
 	if _, err := d.Sweep(nil); err != nil {
 		return err
@@ -80,10 +83,15 @@ func goOn(t testing.TB, d *blob.Disk, key string) (s *blob.Staged, size int64, s
 // TestKillAndGoOn kills a process that stages, again and again, and looks each
 // time whether all that it said was kept is there, and is what it says.
 func TestKillAndGoOn(t *testing.T) {
+	t.Run("by way of the cache", func(t *testing.T) { killAndGoOn(t) })
+	t.Run("past the cache", func(t *testing.T) { killAndGoOn(t, "BLOB_TEST_PAST=1") })
+}
+
+func killAndGoOn(t *testing.T, env ...string) {
 	dir := t.TempDir()
 	for round := range 8 {
 		child := exec.Command(os.Args[0])
-		child.Env = append(os.Environ(), "BLOB_TEST_STAGE="+dir)
+		child.Env = append(append(os.Environ(), "BLOB_TEST_STAGE="+dir), env...)
 		out, err := child.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)

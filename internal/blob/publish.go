@@ -132,7 +132,7 @@ func (s *Staged) published() error {
 	file := s.file
 	s.file = nil
 	s.release()
-	return errors.Join(file.Close(), s.keep.forget(), s.keep.end())
+	return errors.Join(s.leaveDirect(), file.Close(), s.keep.forget(), s.keep.end())
 }
 
 // errNoFolder: a folder has to be made first.

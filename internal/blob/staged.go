@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"ferry/internal/direct"
 )
 
 const (
@@ -21,8 +23,13 @@ const (
 	// filesystem has little to do beside what it was called for.
 	pushEvery = 1 << 20
 	// cacheTail is how much of the end of a file stays in the kernel's cache, of a
-	// disk that is [Disk.Archive].
+	// disk that is [Disk.Archive], where nothing is written past it.
 	cacheTail = 8 << 20
+	// directFrom is from which size on a file of such a disk is written past the
+	// cache, where that can be: see [direct.Writer].
+	directFrom = 8 << 20
+	// mostDirect is how many files are at once: each has [direct.Memory].
+	mostDirect = 4
 	// flushEvery is after how many bytes more what is there is made durable beside
 	// what goes on. A disk may have taken all of a file and still need a second to
 	// flush its own cache.
@@ -41,6 +48,10 @@ type Staged struct {
 	pushed  int64    // of it, what is on its way to the disk
 	durable bool     // nothing has changed since the last fsync
 	failed  error    // of the first write or fsync that failed
+
+	direct     *direct.Writer // nil unless what comes is written past the cache
+	directFile *os.File       // what direct writes to
+	asked      bool           // whether there could be a direct
 
 	let      int64      // of pushed, what the cache was asked to let go of
 	flushed  int64      // where the last flush beside writing began
@@ -85,6 +96,12 @@ func (s *Staged) Write(p []byte) (int, error) {
 	if s.failed != nil {
 		return 0, s.failed
 	}
+	if s.passesCache() {
+		return s.writePast(p)
+	}
+	if s.failed != nil {
+		return 0, s.failed
+	}
 	if s.held == nil && len(p) < chunk {
 		s.held, _ = buffers.Get().(*[]byte)
 	}
@@ -107,7 +124,54 @@ func (s *Staged) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// passesCache reports whether what comes is written past the cache.
+func (s *Staged) passesCache() bool {
+	if s.direct != nil || s.asked || !s.disk.Archive || s.size < s.disk.directFrom {
+		return s.direct != nil
+	}
+	s.asked = true
+	if s.flush() != nil {
+		return false
+	}
+	f, err := s.disk.staging.root.OpenFile(s.name, os.O_WRONLY|unix.O_DIRECT, 0)
+	if err != nil {
+		return false
+	}
+	w, err := s.disk.directs.New(s.file, f, s.size)
+	if err != nil {
+		_ = f.Close() // nothing was written to it
+		return false
+	}
+	s.direct, s.directFile = w, f
+	return true
+}
+
+// writePast appends p past the cache.
+func (s *Staged) writePast(p []byte) (int, error) {
+	s.durable = false
+	if _, err := s.direct.Write(p); err != nil {
+		s.failed = err
+		return 0, err
+	}
+	s.size += int64(len(p))
+	s.push()
+	return len(p), nil
+}
+
+// leaveDirect waits for what is being written past the cache, and lets go of what that takes.
+func (s *Staged) leaveDirect() error {
+	if s.direct == nil {
+		return nil
+	}
+	s.direct.Close()
+	s.direct = nil
+	return s.directFile.Close()
+}
+
 func (s *Staged) flush() error {
+	if s.failed == nil && s.direct != nil {
+		s.failed = s.direct.Flush()
+	}
 	if s.failed != nil || s.held == nil || len(*s.held) == 0 {
 		return s.failed
 	}
@@ -123,7 +187,9 @@ func (s *Staged) push() {
 	if s.held != nil {
 		written -= int64(len(*s.held))
 	}
-	if n := written - s.pushed; n >= pushEvery {
+	if s.direct != nil {
+		s.pushed = written
+	} else if n := written - s.pushed; n >= pushEvery {
 		// Only advice: what goes wrong shows when the file is synced.
 		_ = unix.SyncFileRange(int(s.file.Fd()), s.pushed, n, unix.SYNC_FILE_RANGE_WRITE)
 		s.pushed = written
@@ -195,8 +261,8 @@ func (s *Staged) Size() int64 { return s.size }
 // Reset drops what was written so far, and what was kept.
 func (s *Staged) Reset() error {
 	s.release()
-	_ = s.join() // it speaks of what is dropped
-	s.size, s.pushed, s.let, s.flushed, s.durable = 0, 0, 0, 0, false
+	_ = errors.Join(s.join(), s.leaveDirect()) // it speaks of what is dropped
+	s.size, s.pushed, s.let, s.flushed, s.durable, s.asked = 0, 0, 0, 0, false, false
 	if s.failed = s.keep.forget(); s.failed != nil {
 		return s.failed
 	}
@@ -230,6 +296,11 @@ func (s *Staged) settle() error {
 	}
 	if s.durable {
 		return nil
+	}
+	if s.direct != nil {
+		if s.failed = s.direct.Settle(); s.failed != nil {
+			return fmt.Errorf("write: %w", s.failed)
+		}
 	}
 	if s.mode != 0 {
 		if err := s.file.Chmod(s.mode | 0o400); err != nil {
@@ -267,7 +338,7 @@ func (s *Staged) Discard() error {
 	}
 	s.release()
 	_ = s.join() // it speaks of what is dropped
-	err := errors.Join(s.keep.forget(), s.file.Close())
+	err := errors.Join(s.leaveDirect(), s.keep.forget(), s.file.Close())
 	s.file = nil
 	name := s.name
 	if s.keep != nil {

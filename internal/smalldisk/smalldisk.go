@@ -3,6 +3,8 @@ package smalldisk
 
 import (
 	"os"
+	"os/exec"
+	"path/filepath"
 	"syscall"
 	"testing"
 )
@@ -20,6 +22,34 @@ func Mount(t testing.TB, size string) (dir string) {
 		t.Skip("SKIPPED, NOT TESTED: a full disk needs a small tmpfs: ", err)
 	}
 	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
+	return dir
+}
+
+// MountBlocks is Mount for one that keeps its files in blocks, ext4, as tmpfs does not:
+// what is written past the kernel's cache goes there.
+func MountBlocks(t testing.TB, size string) (dir string) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("SKIPPED, NOT TESTED: a full disk needs root to mount a small ext4")
+	}
+	dir = t.TempDir()
+	image := filepath.Join(t.TempDir(), "image")
+	for _, args := range [][]string{
+		{"truncate", "--size", size, image},
+		{"mkfs.ext4", "-q", "-F", "-m", "0", image},
+		{"mount", "-o", "loop", image, dir},
+	} {
+		//nolint:gosec // the sizes and folders of tests
+		if out, err := exec.CommandContext(t.Context(), args[0], args[1:]...).CombinedOutput(); err != nil {
+			t.Skipf("SKIPPED, NOT TESTED: a full disk needs a small ext4: %v: %v\n%s", args, err, out)
+		}
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, 0); err != nil {
+			t.Errorf("unmount: %v", err)
+			_ = syscall.Unmount(dir, syscall.MNT_DETACH)
+		}
+	})
 	return dir
 }
 
