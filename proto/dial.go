@@ -22,29 +22,15 @@ func (cfg ClientConfig) connect(ctx context.Context) (net.Conn, error) {
 }
 
 // unpace is for [net.Dialer]. It has what goes to this machine itself leave at once. BBR, which is some
-// machines' choice for all connections, sends at a pace that timers keep, and between two processes of
-// one machine they are all that it is for. Reno has none, and is allowed to everybody. It has to be chosen
-// before there is a connection: the pace stays otherwise.
+// machines' choice for all connections, sends at a pace that timers keep: between two processes of one machine
+// nothing but delay comes of it. Reno has none, and may be chosen by everybody unless the machine's owner has
+// changed that. It has to be chosen before there is a connection: the pace stays otherwise.
 func unpace(_, address string, c syscall.RawConn) error {
-	if to, err := netip.ParseAddrPort(address); err != nil || !ours(to.Addr()) {
+	if to, err := netip.ParseAddrPort(address); err != nil || !to.Addr().IsLoopback() {
 		return nil //nolint:nilerr // it goes its usual way
 	}
 	return c.Control(func(fd uintptr) {
 		// Where it cannot be had, nothing is lost but time.
 		_ = unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION, "reno")
 	})
-}
-
-// ours reports whether an address is one of this machine.
-func ours(a netip.Addr) bool {
-	if a.IsLoopback() {
-		return true
-	}
-	all, _ := net.InterfaceAddrs() // those that there are, if there are any
-	for _, other := range all {
-		if n, ok := other.(*net.IPNet); ok && n.IP.Equal(a.AsSlice()) {
-			return true
-		}
-	}
-	return false
 }

@@ -255,11 +255,11 @@ func (s *Staged) Close() error {
 	if size, _ := s.Kept(); size == 0 {
 		return s.Discard()
 	}
-	if err := s.join(); err != nil { // nor is what was kept known to be there
+	if err := errors.Join(s.join(), s.leaveDirect()); err != nil { // nor is what was kept known to be there
 		return errors.Join(err, s.Discard())
 	}
 	s.release()
-	err := errors.Join(s.leaveDirect(), s.file.Truncate(s.keep.latest.size), s.file.Close())
+	err := errors.Join(s.file.Truncate(s.keep.latest.size), s.file.Close())
 	s.file = nil
 	return errors.Join(err, s.keep.end())
 }

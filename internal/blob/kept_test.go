@@ -84,7 +84,7 @@ func goOn(t testing.TB, d *blob.Disk, key string) (s *blob.Staged, size int64, s
 // time whether all that it said was kept is there, and is what it says.
 func TestKillAndGoOn(t *testing.T) {
 	t.Run("by way of the cache", func(t *testing.T) { killAndGoOn(t) })
-	t.Run("past the cache", func(t *testing.T) { killAndGoOn(t, "BLOB_TEST_PAST=1") })
+	t.Run("past the cache", func(t *testing.T) { past(t); killAndGoOn(t, "BLOB_TEST_PAST=1") })
 }
 
 func killAndGoOn(t *testing.T, env ...string) {

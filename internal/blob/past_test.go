@@ -95,6 +95,7 @@ func TestPastTheCache(t *testing.T) {
 
 // TestFullDiskPastTheCache fills a disk. Nobody takes the file for whole, and what is dropped makes room.
 func TestFullDiskPastTheCache(t *testing.T) {
+	past(t)
 	dir := smalldisk.MountBlocks(t, "40m")
 	d := open(t, dir)
 	d.SetPast(1 << 20)

@@ -28,7 +28,8 @@ const (
 	// directFrom is from which size on a file of such a disk is written past the
 	// cache, where that can be: see [direct.Writer].
 	directFrom = 8 << 20
-	// mostDirect is how many files are at once: each has [direct.Memory].
+	// mostDirect is how many files are written so at once, with [direct.Memory] each:
+	// those that were there first, until they end.
 	mostDirect = 4
 	// flushEvery is after how many bytes more what is there is made durable beside
 	// what goes on. A disk may have taken all of a file and still need a second to
@@ -51,7 +52,7 @@ type Staged struct {
 
 	direct     *direct.Writer // nil unless what comes is written past the cache
 	directFile *os.File       // what direct writes to
-	asked      bool           // whether there could be a direct
+	asked      bool           // whether what comes can be, which is asked once
 
 	let      int64      // of pushed, what the cache was asked to let go of
 	flushed  int64      // where the last flush beside writing began
@@ -99,7 +100,7 @@ func (s *Staged) Write(p []byte) (int, error) {
 	if s.passesCache() {
 		return s.writePast(p)
 	}
-	if s.failed != nil {
+	if s.failed != nil { // what was written before could not be flushed
 		return 0, s.failed
 	}
 	if s.held == nil && len(p) < chunk {
@@ -158,14 +159,15 @@ func (s *Staged) writePast(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// leaveDirect waits for what is being written past the cache, and lets go of what that takes.
+// leaveDirect waits for what is being written past the cache, lets go of what that takes, and
+// returns the error of the first write that failed.
 func (s *Staged) leaveDirect() error {
 	if s.direct == nil {
 		return nil
 	}
-	s.direct.Close()
+	err := errors.Join(s.direct.Close(), s.directFile.Close())
 	s.direct = nil
-	return s.directFile.Close()
+	return err
 }
 
 func (s *Staged) flush() error {
@@ -337,8 +339,8 @@ func (s *Staged) Discard() error {
 		return nil
 	}
 	s.release()
-	_ = s.join() // it speaks of what is dropped
-	err := errors.Join(s.leaveDirect(), s.keep.forget(), s.file.Close())
+	_ = errors.Join(s.join(), s.leaveDirect()) // it speaks of what is dropped
+	err := errors.Join(s.keep.forget(), s.file.Close())
 	s.file = nil
 	name := s.name
 	if s.keep != nil {

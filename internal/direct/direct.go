@@ -2,16 +2,15 @@
 // cache (O_DIRECT of open(2)), some writes being under way while more is taken.
 //
 // What is taken is copied with stores that pass the processor's caches as well:
-// memory that a disk has read is slow to write to otherwise. That, and asynchronous
-// writes (io_submit(2)), which take no thread, make a GiB cost 0.1 s of a
-// processor's time instead of the 0.3 that it costs by way of the kernel's cache.
+// memory that a disk has read is slow to write to otherwise. The writes are
+// asynchronous (io_submit(2)): no thread waits for one. docs/performance.md says
+// what that brings.
 package direct
 
 import (
 	"errors"
 	"fmt"
 	"os"
-	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,17 +29,22 @@ const (
 	ahead = 64 << 20
 )
 
-// A Pool has what Writers need, keeps it for the next ones, and bounds how many
-// there are at once. It is safe for concurrent use.
+// A Pool has what Writers need, keeps it for the next ones, but for the memory, and
+// bounds how many there are at once. It is safe for concurrent use.
 type Pool struct {
-	slots chan struct{}
-	rings sync.Pool // of *ring
+	idle chan *ring // one for each Writer that there may be yet; nil where it is to be made
 }
 
 // NewPool returns a Pool of so many Writers, of [Memory] each.
-func NewPool(most int) *Pool { return &Pool{slots: make(chan struct{}, most)} }
+func NewPool(most int) *Pool {
+	p := &Pool{make(chan *ring, most)}
+	for range most {
+		p.idle <- nil
+	}
+	return p
+}
 
-// Memory is how many bytes a Writer has.
+// Memory is how many bytes a Writer has at most.
 const Memory = pieces * pieceSize
 
 // A Writer appends to a file. It is used by one goroutine.
@@ -70,16 +74,16 @@ func (p *Pool) New(file, direct *os.File, size int64) (*Writer, error) {
 	if !streams || !aligned(direct) {
 		return nil, errors.ErrUnsupported
 	}
+	var r *ring
 	select {
-	case p.slots <- struct{}{}:
+	case r = <-p.idle:
 	default:
 		return nil, fmt.Errorf("%w: there are enough", errors.ErrUnsupported)
 	}
-	r, ok := p.rings.Get().(*ring)
-	if !ok {
+	if r == nil {
 		var err error
 		if r, err = newRing(); err != nil {
-			<-p.slots
+			p.idle <- nil
 			return nil, err
 		}
 	}
@@ -218,17 +222,18 @@ func (w *Writer) Settle() error {
 	return w.err
 }
 
-// Close waits for what is under way, and gives back what the Writer has. Without
-// Settle before it, the file may be longer than what was written, and what was
-// taken last may be missing.
-func (w *Writer) Close() {
+// Close waits for what is under way, and gives back what the Writer has. The error is that
+// of the first write that failed. Without Settle before it, the file may be longer than
+// what was written, and what was taken last may be missing.
+func (w *Writer) Close() error {
 	for w.ring.flying > 0 {
 		w.done(w.ring.wait())
 	}
 	if w.cur >= 0 {
 		w.ring.give(w.cur)
 	}
-	w.pool.rings.Put(w.ring)
-	<-w.pool.slots
+	w.ring.forget()
+	w.pool.idle <- w.ring
 	w.ring = nil
+	return w.err
 }

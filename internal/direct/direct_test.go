@@ -111,7 +111,9 @@ func TestWriter(t *testing.T) {
 		if err := w.Settle(); err != nil {
 			rt.Fatal(err)
 		}
-		w.Close()
+		if err := w.Close(); err != nil {
+			rt.Fatal(err)
+		}
 		is(0, true)
 		_ = os.Remove(path)
 	})
@@ -134,7 +136,7 @@ func TestAtOnce(t *testing.T) {
 	}
 	for i, w := range writers {
 		group.Go(func() {
-			defer w.Close()
+			defer closeIt(t, w)
 			for rest := all[i:]; len(rest) > 0; rest = rest[min(len(rest), 300_001):] {
 				if _, err := w.Write(rest[:min(len(rest), 300_001)]); err != nil {
 					t.Error(err)
@@ -155,7 +157,56 @@ func TestAtOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.Close()
+	closeIt(t, w)
+}
+
+func closeIt(t *testing.T, w *direct.Writer) {
+	t.Helper()
+	if err := w.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestCloseWaits leaves no write under way that could come later, to a file that is another's by then.
+func TestCloseWaits(t *testing.T) {
+	pool, all, dir := direct.NewPool(1), content(6<<20), t.TempDir()
+	for i := range 10 {
+		file, past := twice(t, filepath.Join(dir, fmt.Sprint(i)), os.O_WRONLY)
+		w := appendTo(t, pool, file, past, 0)
+		if _, err := w.Write(all); err != nil {
+			t.Fatal(err)
+		}
+		closeIt(t, w)
+		if n := direct.Under(pool); n != 0 {
+			t.Fatalf("%d writes are under way after Close", n)
+		}
+	}
+}
+
+// TestShort has the kernel write a part of what it is given, and no more: that is said, although nothing is written
+// after it, and not taken for all.
+func TestShort(t *testing.T) {
+	var before unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &before); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Setrlimit(unix.RLIMIT_FSIZE, &before) })
+	file, past := twice(t, filepath.Join(t.TempDir(), "f"), os.O_WRONLY)
+	w := appendTo(t, direct.NewPool(1), file, past, 0)
+	const most = 3<<20 + 8<<10 // of the last piece, two blocks of ten
+	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: most, Max: before.Max}); err != nil {
+		t.Fatal(err)
+	}
+	all := content(3<<20 + 40<<10)
+	if _, err := w.Write(all); err != nil {
+		t.Fatal(err) // it is not known yet
+	}
+	if err := w.Settle(); !errors.Is(err, unix.EFBIG) {
+		t.Errorf("Settle: %v, want %v", err, unix.EFBIG)
+	}
+	if err := w.Close(); !errors.Is(err, unix.EFBIG) {
+		t.Errorf("Close: %v, want %v", err, unix.EFBIG)
+	}
 }
 
 // TestRefused writes where the kernel takes no direct write, whatever it said before.
@@ -163,7 +214,7 @@ func TestRefused(t *testing.T) {
 	all, path := content(5<<20+1), filepath.Join(t.TempDir(), "f")
 	file, past := twice(t, path, os.O_RDONLY)
 	w := appendTo(t, direct.NewPool(1), file, past, 0)
-	defer w.Close()
+	defer closeIt(t, w)
 	if _, err := w.Write(all); err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +256,9 @@ func TestFullDisk(t *testing.T) {
 		if again := w.Settle(); !errors.Is(again, unix.ENOSPC) {
 			t.Errorf("round %d: Settle after that: %v", round, again)
 		}
-		w.Close()
+		if again := w.Close(); !errors.Is(again, unix.ENOSPC) {
+			t.Errorf("round %d: Close after that: %v", round, again)
+		}
 		got := make([]byte, flushed)
 		if _, err := io.ReadFull(file, got); err != nil || !bytes.Equal(got, all[:flushed]) {
 			t.Errorf("round %d: what was flushed is not there: %v", round, err)

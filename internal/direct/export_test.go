@@ -3,5 +3,14 @@ package direct
 // Stream copies as a Writer does.
 var Stream = stream
 
-// PieceSize is how much a Writer writes at once.
-const PieceSize = pieceSize
+// Under is how many writes are under way that no Writer of the pool waits for.
+func Under(p *Pool) (n int) {
+	for range len(p.idle) {
+		r := <-p.idle
+		if r != nil {
+			n += r.flying
+		}
+		p.idle <- r
+	}
+	return n
+}

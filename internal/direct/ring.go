@@ -101,6 +101,9 @@ func (k *kernel) free() {
 	}
 }
 
+// forget gives the memory back until it is used again.
+func (r *ring) forget() { _ = unix.Madvise(r.kernel.memory, unix.MADV_DONTNEED) }
+
 // piece is the memory of one.
 func (r *ring) piece(i int) []byte {
 	return r.kernel.memory[i*pieceSize : (i+1)*pieceSize : (i+1)*pieceSize]
