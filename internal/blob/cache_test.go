@@ -2,6 +2,7 @@ package blob_test
 
 import (
 	"crypto/rand"
+	"math"
 	"os"
 	"path/filepath"
 	"testing"
@@ -56,15 +57,21 @@ func TestArchive(t *testing.T) {
 	for _, test := range []struct {
 		name        string
 		archive     bool
+		way         string // which is wanted, where there are two
 		size, piece int
 		least, most int64
 	}{
-		{"archive", true, 100 * mib, 512 << 10, 0, 12 * mib},
-		{"archive, odd pieces", true, 100*mib + 13, 70_001, 0, 12 * mib},
-		{"archive, a smaller file", true, 8 * mib, 512 << 10, 6 * mib, 8 * mib},
-		{"none", false, 100 * mib, 512 << 10, 60 * mib, 100 * mib},
+		{"archive", true, "by the cache", 100 * mib, 512 << 10, 1 * mib, 12 * mib},
+		{"archive, odd pieces", true, "by the cache", 100*mib + 13, 70_001, 1 * mib, 12 * mib},
+		{"archive, a smaller file", true, "", 8 * mib, 512 << 10, 6 * mib, 8 * mib},
+		{"past the cache", true, "past it", 100 * mib, 512 << 10, 0, 1 * mib},
+		{"past the cache, odd pieces", true, "past it", 100*mib + 13, 70_001, 0, 1 * mib},
+		{"none", false, "", 100 * mib, 512 << 10, 60 * mib, 100 * mib},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			if test.way == "past it" {
+				past(t)
+			}
 			dir := t.TempDir()
 			d, err := blob.Open(dir)
 			if err != nil {
@@ -72,6 +79,9 @@ func TestArchive(t *testing.T) {
 			}
 			t.Cleanup(func() { _ = d.Close() })
 			d.Archive = test.archive
+			if test.way == "by the cache" {
+				d.SetPast(math.MaxInt64)
+			}
 			want := make([]byte, test.size)
 			_, _ = rand.Read(want)
 			s, err := d.Stage()
