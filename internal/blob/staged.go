@@ -50,9 +50,8 @@ type Staged struct {
 	durable bool     // nothing has changed since the last fsync
 	failed  error    // of the first write or fsync that failed
 
-	direct     *direct.Writer // nil unless what comes is written past the cache
-	directFile *os.File       // what direct writes to
-	asked      bool           // whether what comes can be, which is asked once
+	direct *direct.Writer // nil unless what comes is written past the cache
+	asked  bool           // whether what comes can be, which is asked once
 
 	let      int64      // of pushed, what the cache was asked to let go of
 	flushed  int64      // where the last flush beside writing began
@@ -143,7 +142,7 @@ func (s *Staged) passesCache() bool {
 		_ = f.Close() // nothing was written to it
 		return false
 	}
-	s.direct, s.directFile = w, f
+	s.direct = w
 	return true
 }
 
@@ -165,7 +164,7 @@ func (s *Staged) leaveDirect() error {
 	if s.direct == nil {
 		return nil
 	}
-	err := errors.Join(s.direct.Close(), s.directFile.Close())
+	err := s.direct.Close()
 	s.direct = nil
 	return err
 }

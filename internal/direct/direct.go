@@ -63,8 +63,8 @@ type Writer struct {
 }
 
 // New returns a Writer that appends to a file of that size. The file is open
-// twice, the second time with O_DIRECT. Both stay the caller's, to be closed after
-// the Writer; nobody else writes there meanwhile.
+// twice, the second time with O_DIRECT, which is the Writer's to close if there is
+// no error. Nobody else writes there meanwhile.
 //
 // The error is [errors.ErrUnsupported] where this cannot be had: the file's
 // filesystem does not say that it can and how (STATX_DIOALIGN of statx(2), since
@@ -222,7 +222,7 @@ func (w *Writer) Settle() error {
 	return w.err
 }
 
-// Close waits for what is under way, and gives back what the Writer has. The error is that
+// Close waits for what is under way, and gives back what the Writer has. The error has that
 // of the first write that failed. Without Settle before it, the file may be longer than
 // what was written, and what was taken last may be missing.
 func (w *Writer) Close() error {
@@ -235,5 +235,5 @@ func (w *Writer) Close() error {
 	w.ring.forget()
 	w.pool.idle <- w.ring
 	w.ring = nil
-	return w.err
+	return errors.Join(w.err, w.direct.Close())
 }

@@ -263,7 +263,7 @@ func TestFullDisk(t *testing.T) {
 		if _, err := io.ReadFull(file, got); err != nil || !bytes.Equal(got, all[:flushed]) {
 			t.Errorf("round %d: what was flushed is not there: %v", round, err)
 		}
-		if err := errors.Join(os.Remove(path), file.Close(), past.Close()); err != nil {
+		if err := errors.Join(os.Remove(path), file.Close()); err != nil {
 			t.Fatal(err)
 		}
 	}
