@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -462,8 +463,14 @@ func (c *core) deliverAll() (stop func()) {
 	go func() { done <- c.Serve(ctx, ln) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
-		if err := <-done; err != nil {
-			c.t.Error(err)
+		select {
+		case err := <-done:
+			if err != nil {
+				c.t.Error(err)
+			}
+		case <-time.After(defaultGrace + patience):
+			stacks := make([]byte, 1<<20)
+			c.t.Errorf("the gateway does not end; what runs:\n%s", stacks[:runtime.Stack(stacks, true)])
 		}
 	})
 	c.t.Cleanup(stop) // before shut, which was registered earlier

@@ -53,6 +53,8 @@ type delivery struct {
 	sent      bool           // the file was begun; guarded by mu
 	noted     bool           // by this attempt, that it may be; used by Send's goroutine, and after it
 	cancelled bool           // somebody asked for it; guarded by mu
+
+	ended bool // nobody is to find it any more; guarded by live.mu
 }
 
 // cancel breaks the delivery off unless it may be stored already: then only its
@@ -165,18 +167,7 @@ func (g *Gateway) claim(ctx, sends context.Context, l *lane, rung bool) (d *deli
 // in which it is claimed: whoever changes the upload afterwards can stop it.
 func (g *Gateway) claimWith(ctx, sends context.Context, l *lane, p pass) (d *delivery, next time.Time, err error) {
 	var replaced *delivery
-	undo := func() {
-		if d != nil {
-			g.live.end(d)
-			d.stop(nil)
-		}
-		if replaced != nil {
-			g.live.run(replaced)
-		}
-		d, replaced = nil, nil
-	}
-	err = g.db.Update(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		undo() // what a transaction did that broke off
+	err = g.db.UpdateUndo(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		c, at, err := claimDue(ctx, tx, l, p, g.now())
 		if err != nil || c.fence == 0 {
 			next = at
@@ -190,9 +181,14 @@ func (g *Gateway) claimWith(ctx, sends context.Context, l *lane, p pass) (d *del
 		}
 		replaced = g.live.run(d)
 		return nil
+	}, func() {
+		if d != nil {
+			g.live.takeBack(d, replaced)
+			d.stop(nil)
+		}
+		d, replaced = nil, nil
 	})
 	if err != nil {
-		undo() // the commit failed
 		return nil, time.Time{}, err
 	}
 	if d != nil {

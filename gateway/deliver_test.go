@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -483,6 +484,112 @@ func TestLostLease(t *testing.T) {
 	g.time.await(t, begun.Add(lease))
 	g.time.advance(lease - heartbeatEvery)
 	g.await(u.ID, StateDelivered)
+}
+
+// TestClaimTakenBack has an upload become due between the claims of two workers, of one group
+// that has to be run again as another member of it fails: then it is the first who gets it. Neither
+// waits for the delivery that the second one had claimed, and did not keep.
+func TestClaimTakenBack(t *testing.T) {
+	for _, lapsed := range []bool{false, true} {
+		t.Run(fmt.Sprintf("after a lease that lapsed %v", lapsed), func(t *testing.T) { testClaimTakenBack(t, lapsed) })
+	}
+}
+
+func testClaimTakenBack(t *testing.T, lapsed bool) {
+	g := openCore(t, t.TempDir(), newRemote())
+	l := g.lanes.first()
+	u := g.take("f", "x")
+	claim := func() *delivery {
+		d, _, err := g.claimWith(context.Background(), context.Background(), l, pass{given: true})
+		if err != nil {
+			t.Error(err)
+		}
+		return d
+	}
+	end := func(d *delivery) {
+		d.stop(nil)
+		g.live.end(d)
+		close(d.done)
+	}
+	var before *delivery
+	if lapsed {
+		before = claim()
+	} else if err := g.db.Update(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, "update jobs set due_at = $1 where upload = $2", g.now().Add(time.Second).UnixMicro(), u.ID)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	begun, begin := make(chan struct{}), make(chan struct{})
+	ended := make(chan error, 1)
+	go func() {
+		ended <- g.db.Update(context.Background(), func(context.Context, *sql.Tx) error { close(begun); <-begin; return nil })
+	}()
+	soon(t, begun)
+	// Those that follow wait, one after another, and are a group.
+	claims, others := make(chan *delivery, 2), make(chan error, 2)
+	later := sync.OnceFunc(func() { g.time.advance(lease) })
+	errBad := errors.New("bad")
+	for _, next := range []func(){
+		func() { claims <- claim() },
+		func() {
+			others <- g.db.Update(context.Background(), func(context.Context, *sql.Tx) error { later(); return nil })
+		},
+		func() { claims <- claim() },
+		func() {
+			others <- g.db.Update(context.Background(), func(context.Context, *sql.Tx) error { return errBad })
+		},
+	} {
+		go next()
+		time.Sleep(20 * time.Millisecond)
+	}
+	close(begin)
+	if err := soon(t, ended); err != nil {
+		t.Error(err)
+	}
+	if err := errors.Join(soon(t, others), soon(t, others)); !errors.Is(err, errBad) {
+		t.Error(err)
+	}
+	if lapsed {
+		soon(t, before.ctx.Done())
+		if cause := context.Cause(before.ctx); !errors.Is(cause, errLeaseLost) {
+			t.Errorf("the one before ends by %v, want %v", cause, errLeaseLost)
+		}
+		end(before)
+	}
+	d, other := soon(t, claims), soon(t, claims)
+	if d == nil {
+		d, other = other, nil
+	}
+	if d == nil || other != nil {
+		t.Fatalf("claimed are %p and %p, want one", d, other)
+	}
+	if d.ctx.Err() != nil || g.live.delivery(u.ID) != d {
+		t.Errorf("%p is stopped by %v, and %p is to be found; want it, and on its way", d, d.ctx.Err(), g.live.delivery(u.ID))
+	}
+	if end(d); !g.live.idle() {
+		t.Error("somebody delivers yet")
+	}
+}
+
+// TestTakeBackAfterEnd takes a claim back when the delivery that it had replaced has ended.
+func TestTakeBackAfterEnd(t *testing.T) {
+	l := newLive()
+	a, b := &delivery{}, &delivery{}
+	l.run(a)
+	if replaced := l.run(b); replaced != a {
+		t.Errorf("%p was replaced, want %p", replaced, a)
+	}
+	l.end(a)
+	if l.takeBack(b, a); !l.idle() {
+		t.Error("one that has ended is there again")
+	}
+	l.run(a)
+	l.run(b)
+	a.ended = false
+	if l.takeBack(b, a); l.delivery(a.id) != a {
+		t.Error("one that has not ended is gone")
+	}
 }
 
 // TestHeartbeats keeps a lease for longer than it lasts by itself.

@@ -86,10 +86,22 @@ func (l *live) run(d *delivery) (replaced *delivery) {
 	return replaced
 }
 
+// takeBack removes a delivery that was claimed and is not made. The one that it replaced is
+// there again, unless that has ended.
+func (l *live) takeBack(d, replaced *delivery) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.running, d.id)
+	if replaced != nil && !replaced.ended {
+		l.running[d.id] = replaced
+	}
+}
+
 // end removes a delivery, unless another one has taken its place.
 func (l *live) end(d *delivery) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	d.ended = true
 	if l.running[d.id] == d {
 		delete(l.running, d.id)
 	}

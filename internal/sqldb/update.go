@@ -23,6 +23,7 @@ type update struct {
 	fn    func(ctx context.Context, tx *sql.Tx) error
 	batch *batch // instead of fn, with an item
 	item  any
+	undo  func()     // of what fn does beside the database; may be nil
 	done  chan error // of one element
 	// ifRoom says that the reserve is not for it.
 	ifRoom bool
@@ -52,6 +53,14 @@ const (
 // given up to it.
 func (db *DB) Update(ctx context.Context, fn func(ctx context.Context, tx *sql.Tx) error) error {
 	return db.update(&update{ctx: ctx, fn: fn, done: make(chan error, 1)})
+}
+
+// UpdateUndo is Update for an fn that changes something beside the database, for those to see
+// that come after it in its group. undo takes back what the last run of fn has changed, as far as it
+// got: it is called, by the goroutine that runs fn, whenever nothing is kept of a run, before anything else
+// is run and before UpdateUndo returns. Those that were run later are taken back earlier. It must not panic.
+func (db *DB) UpdateUndo(ctx context.Context, fn func(ctx context.Context, tx *sql.Tx) error, undo func()) error {
+	return db.update(&update{ctx: ctx, fn: fn, undo: undo, done: make(chan error, 1)})
 }
 
 // UpdateIfRoom is Update for what may be refused when the disk is full: it leaves
@@ -199,11 +208,13 @@ func (db *DB) transact(group []*update, apart bool) (again []*update) {
 			kept = append(kept, members...)
 			continue
 		}
+		takeBack(members)
 		if apart && !errors.Is(err, errBroken) {
 			again = append(again, db.failed(members, err)...)
 			continue
 		}
 		_ = tx.Rollback() // what they did cannot be told from what the others did
+		takeBack(kept)
 		switch {
 		case IsFull(err): // for the others as well
 			again = append(again, db.failed(append(kept, members...), err)...)
@@ -216,6 +227,7 @@ func (db *DB) transact(group []*update, apart bool) (again []*update) {
 	}
 	if err := tx.Commit(); err != nil {
 		_ = tx.Rollback()
+		takeBack(kept)
 		return append(again, db.failed(kept, fmt.Errorf("commit: %w", err))...)
 	}
 	answer(kept, nil)
@@ -261,6 +273,16 @@ func (db *DB) failed(group []*update, err error) (again []*update) {
 	}
 	answer(refused, err)
 	return again
+}
+
+// takeBack has those undo what they did beside the database that were run, in that order,
+// and of whom nothing is kept.
+func takeBack(ran []*update) {
+	for _, u := range slices.Backward(ran) {
+		if u.undo != nil {
+			u.undo()
+		}
+	}
 }
 
 func answer(group []*update, err error) {
