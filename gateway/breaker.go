@@ -101,6 +101,9 @@ func (b *breaker) unused(p pass) (again bool) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if p.trips != b.trips {
+		return false // there may be another one by now
+	}
 	again = b.refused
 	b.probing, b.refused = false, false
 	return again

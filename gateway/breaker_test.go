@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"slices"
@@ -125,6 +126,67 @@ func TestUnreachable(t *testing.T) {
 	if s, err := g.destination(t.Context(), DefaultDestination); err != nil || s.State != DestinationReady || s.NextAt != nil {
 		t.Errorf("the destination: %+v, %v", s, err)
 	}
+}
+
+// TestProbeOfBefore: a probe for which there was no upload ends none but itself.
+func TestProbeOfBefore(t *testing.T) {
+	b, now := newBreaker(), time.Now()
+	before, _ := b.admit(now, false)
+	b.answered() // by an older attempt, as this one looks for an upload
+	p, _ := b.admit(now, false)
+	b.failed(p, false, now, func(int) time.Duration { return 0 })
+	if probe, _ := b.admit(now, false); !before.probe || p.probe || !probe.probe {
+		t.Errorf("probes: %v, %v and %v; want the first and the last", before.probe, p.probe, probe.probe)
+	}
+	again := b.unused(before)
+	if p, _ := b.admit(now, false); again || p.given {
+		t.Errorf("asked again %v, given %v, as another probe is under way", again, p.given)
+	}
+}
+
+// TestDatabaseFailsBeside: what is to be tried at once, or because a destination can be reached
+// again, is when the database can be written to.
+func TestDatabaseFailsBeside(t *testing.T) {
+	g := openCore(t, t.TempDir(), newRemote())
+	l, u := g.lanes.first(), g.take("f", "x")
+	p, _ := l.breaker.admit(g.now(), false)
+	l.breaker.failed(p, false, g.now(), func(int) time.Duration { return time.Hour })
+	l.breaker.urge(u.ID)
+	l.unreachable.Store(true)
+	statement := func(text string) {
+		t.Helper()
+		err := g.db.Update(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, text)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	statement("update jobs set network = 1, due_at = 1000000000000000000")
+	fail := func() {
+		statement("create trigger broken before update on jobs begin select raise(abort, 'no'); end")
+	}
+	mend := func() { statement("drop trigger broken") }
+	fail()
+	g.reachable(l)
+	mend()
+	g.reachable(l)
+	var due int64
+	if err := g.db.Read().QueryRowContext(t.Context(), "select due_at from jobs").Scan(&due); err != nil || due > g.now().UnixMicro() {
+		t.Errorf("due at %d, %v; want now", due, err)
+	}
+	fail()
+	if d, _, err := g.claim(t.Context(), t.Context(), l, false); err == nil || d != nil {
+		t.Errorf("claimed %p, %v", d, err)
+	}
+	mend()
+	d, _, err := g.claim(t.Context(), t.Context(), l, false)
+	if err != nil || d == nil {
+		t.Fatalf("claimed %p, %v", d, err)
+	}
+	d.stop(nil)
+	g.live.end(d)
 }
 
 // TestUnreachableIsOfOne: another destination is not held up.

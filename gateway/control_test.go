@@ -194,6 +194,41 @@ func TestBulk(t *testing.T) {
 	})
 }
 
+// TestBulkWaitsOnce cancels several that are being delivered, of which nobody knows yet what
+// becomes of them: they are waited for hardly longer than one is.
+func TestBulkWaitsOnce(t *testing.T) {
+	c := openCore(t, t.TempDir(), newRemote())
+	s := newTestAPI(t, c.httpAPI())
+	var ids []string
+	var holds []*gate
+	for i := range 3 {
+		name := fmt.Sprint(i)
+		holds = append(holds, newGate())
+		c.remote.expect(name, holds[i].matchedThen(storeMatched))
+		ids = append(ids, c.take(name, "x").ID.String())
+	}
+	c.deliverAll()
+	for _, hold := range holds {
+		hold.await(t)
+	}
+	begun := c.now()
+	answers := make(chan []bulkResult, 1)
+	go func() { answers <- s.bulk(t, "cancel", ids...) }()
+	c.time.await(t, begun.Add(cancelWait))
+	c.time.advance(cancelWait)
+	for range ids[1:] {
+		c.time.await(t, c.now().Add(cancelWaitMore))
+		c.time.advance(cancelWaitMore)
+	}
+	for i, r := range soon(t, answers) {
+		if r.Status != http.StatusOK || r.Upload.State != StateDelivering {
+			t.Errorf("%d: %+v", i, r)
+		}
+		close(holds[i].open)
+		c.await(r.Upload.ID, StateDelivered)
+	}
+}
+
 func TestBulkRefuses(t *testing.T) {
 	s := newFakeAPI(t)
 	id := ulid.Make().String()

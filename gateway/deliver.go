@@ -47,6 +47,9 @@ type delivery struct {
 	stop context.CancelCauseFunc
 	done chan struct{} // closed when its outcome is recorded, or cannot be
 
+	// replaced has lost its lease, and may not have ended: a file is never sent twice at once.
+	replaced *delivery
+
 	mu        sync.Mutex
 	progress  proto.Progress // guarded by mu
 	matched   bool           // in this attempt: the file may be stored; guarded by mu
@@ -157,6 +160,9 @@ func (g *Gateway) claim(ctx, sends context.Context, l *lane, rung bool) (d *deli
 		return nil, again, nil
 	}
 	d, next, err = g.claimWith(ctx, sends, l, p)
+	if d == nil && p.only != nil && (err != nil || l.paused.Load()) {
+		l.breaker.urge(*p.only) // it is not known whether there is something to be tried
+	}
 	if d == nil && (l.breaker.unused(p) || p.only != nil) {
 		next = g.now() // there may be something by now, or something else
 	}
@@ -166,7 +172,6 @@ func (g *Gateway) claim(ctx, sends context.Context, l *lane, rung bool) (d *deli
 // claimWith takes a job that is due. The delivery is to be found from the moment
 // in which it is claimed: whoever changes the upload afterwards can stop it.
 func (g *Gateway) claimWith(ctx, sends context.Context, l *lane, p pass) (d *delivery, next time.Time, err error) {
-	var replaced *delivery
 	err = g.db.UpdateUndo(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		c, at, err := claimDue(ctx, tx, l, p, g.now())
 		if err != nil || c.fence == 0 {
@@ -179,24 +184,20 @@ func (g *Gateway) claimWith(ctx, sends context.Context, l *lane, p pass) (d *del
 		if c.cancelled {
 			d.cancel()
 		}
-		replaced = g.live.run(d)
+		g.live.run(d)
 		return nil
 	}, func() {
 		if d != nil {
-			g.live.takeBack(d, replaced)
+			g.live.takeBack(d)
 			d.stop(nil)
 		}
-		d, replaced = nil, nil
+		d = nil
 	})
 	if err != nil {
 		return nil, time.Time{}, err
 	}
 	if d != nil {
 		g.live.changes.tell(d.id)
-	}
-	if replaced != nil { // its lease has lapsed: never send a file twice at once
-		replaced.stop(errLeaseLost)
-		<-replaced.done
 	}
 	return d, next, nil
 }
@@ -213,6 +214,10 @@ func (g *Gateway) deliver(d *delivery) {
 	ctx, end := context.WithCancel(d.ctx)
 	var beat sync.WaitGroup
 	beat.Go(func() { g.heartbeats(ctx, d) })
+	if d.replaced != nil {
+		d.replaced.stop(errLeaseLost)
+		<-d.replaced.done
+	}
 	r, err := g.send(d)
 	end()
 	beat.Wait()
@@ -353,7 +358,7 @@ func (g *Gateway) settle(d *delivery, receipt []byte, err error) (recorded bool)
 	}
 	g.noteNetwork(d, o, err)
 	judged, sent := o, err
-	err2 := g.db.Update(context.WithoutCancel(d.ctx), func(ctx context.Context, tx *sql.Tx) error {
+	err2 := g.db.UpdateUndo(context.WithoutCancel(d.ctx), func(ctx context.Context, tx *sql.Tx) error {
 		now := g.now()
 		o = judged // a transaction may have broken off before
 		if o.kind == exists {
@@ -375,7 +380,7 @@ func (g *Gateway) settle(d *delivery, receipt []byte, err error) (recorded bool)
 			}
 		}
 		return g.record(ctx, tx, d, o, receipt, now)
-	})
+	}, func() { d.lane.failing.Store(true) })
 	if err2 != nil {
 		g.log.Error("how a delivery ended could not be recorded; it will be tried again", "upload", d.id.String(), "attempt", d.fence, "err", err2)
 		return false
@@ -465,9 +470,6 @@ func (g *Gateway) afterwards(d *delivery, o outcome, err error) {
 	if o.network {
 		d.lane.unreachable.Store(true)
 	}
-	if o.theirs || o.kind == delivered {
-		d.lane.failing.Store(o.theirs)
-	}
 }
 
 // reachable pulls forward what waits only because its destination could not be
@@ -488,8 +490,8 @@ func (g *Gateway) reachable(l *lane) {
 	if err != nil {
 		g.log.Warn("jobs that wait for the network keep their delay", "err", err)
 	}
-	if pulled == maxPulled {
-		l.unreachable.Store(true) // the next delivery pulls more
+	if err != nil || pulled == maxPulled {
+		l.unreachable.Store(true) // the next delivery pulls them, or more
 	}
 	l.wake(int(pulled))
 }

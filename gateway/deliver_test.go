@@ -550,13 +550,6 @@ func testClaimTakenBack(t *testing.T, lapsed bool) {
 	if err := errors.Join(soon(t, others), soon(t, others)); !errors.Is(err, errBad) {
 		t.Error(err)
 	}
-	if lapsed {
-		soon(t, before.ctx.Done())
-		if cause := context.Cause(before.ctx); !errors.Is(cause, errLeaseLost) {
-			t.Errorf("the one before ends by %v, want %v", cause, errLeaseLost)
-		}
-		end(before)
-	}
 	d, other := soon(t, claims), soon(t, claims)
 	if d == nil {
 		d, other = other, nil
@@ -567,8 +560,51 @@ func testClaimTakenBack(t *testing.T, lapsed bool) {
 	if d.ctx.Err() != nil || g.live.delivery(u.ID) != d {
 		t.Errorf("%p is stopped by %v, and %p is to be found; want it, and on its way", d, d.ctx.Err(), g.live.delivery(u.ID))
 	}
+	if d.replaced != before {
+		t.Errorf("it waits for %p, want %p", d.replaced, before)
+	}
 	if end(d); !g.live.idle() {
 		t.Error("somebody delivers yet")
+	}
+}
+
+// TestReplacedTakesLong: a delivery that has lost its lease takes long to end. The one that has
+// replaced it waits for that, and keeps its own lease.
+func TestReplacedTakesLong(t *testing.T) {
+	r := newRemote()
+	g := openCore(t, t.TempDir(), r, func(cfg *Config, _ *parts) { cfg.Destinations[0].Deliveries = 2 })
+	began, stuck, stopped := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	unstick := sync.OnceFunc(func() { close(stuck) })
+	r.expect("f", func(s *sending) error {
+		s.progress(proto.PhaseSending, 1)
+		close(began)
+		<-s.ctx.Done()
+		stopped <- context.Cause(s.ctx)
+		<-stuck
+		return context.Cause(s.ctx)
+	})
+	u := g.take("f", "x")
+	begun := g.now()
+	g.deliverAll()
+	t.Cleanup(unstick) // before the gateway is to end
+	soon(t, began)
+	g.takeLease(u.ID) // so that it cannot be kept
+	g.time.await(t, begun.Add(heartbeatEvery))
+	g.time.await(t, begun.Add(lease))
+	g.time.advance(lease)
+	if cause := soon(t, stopped); !errors.Is(cause, errLeaseLost) {
+		t.Errorf("it was stopped by %v, want %v", cause, errLeaseLost)
+	}
+	for range 10 {
+		g.time.await(t, g.now().Add(heartbeatEvery))
+		g.time.advance(heartbeatEvery)
+	}
+	if n := len(r.begun()); n != 1 {
+		t.Errorf("%d were sent, and the first has not ended", n)
+	}
+	unstick()
+	if u := g.await(u.ID, StateDelivered); u.Attempts.Count != 3 { // one is takeLease's
+		t.Errorf("%d attempts, want 3", u.Attempts.Count)
 	}
 }
 
@@ -577,17 +613,17 @@ func TestTakeBackAfterEnd(t *testing.T) {
 	l := newLive()
 	a, b := &delivery{}, &delivery{}
 	l.run(a)
-	if replaced := l.run(b); replaced != a {
-		t.Errorf("%p was replaced, want %p", replaced, a)
+	if l.run(b); b.replaced != a {
+		t.Errorf("%p was replaced, want %p", b.replaced, a)
 	}
 	l.end(a)
-	if l.takeBack(b, a); !l.idle() {
+	if l.takeBack(b); !l.idle() {
 		t.Error("one that has ended is there again")
 	}
 	l.run(a)
 	l.run(b)
 	a.ended = false
-	if l.takeBack(b, a); l.delivery(a.id) != a {
+	if l.takeBack(b); l.delivery(a.id) != a {
 		t.Error("one that has not ended is gone")
 	}
 }

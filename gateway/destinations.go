@@ -158,14 +158,16 @@ func (g *Gateway) resume(ctx context.Context, name string) (DestinationStatus, e
 	return g.status(ctx, l)
 }
 
-// noteHealth records what an attempt tells of the destination.
+// noteHealth records what an attempt tells of the destination. If that is not kept, failing
+// has to be set.
 func (l *lane) noteHealth(ctx context.Context, tx *sql.Tx, o outcome, now time.Time) error {
 	var err error
 	switch {
 	case o.kind == postponed && o.theirs:
 		_, err = tx.ExecContext(ctx, "update destinations set failing = 1, last_error = $1, failed_at = $2 where name = $3",
 			o.lastError, now.UnixMicro(), l.Name)
-	case o.kind == delivered && l.failing.Load():
+		l.failing.Store(true)
+	case o.kind == delivered && l.failing.Swap(false):
 		_, err = tx.ExecContext(ctx, "update destinations set failing = 0 where name = $1", l.Name)
 	}
 	if err != nil {

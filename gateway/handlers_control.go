@@ -118,7 +118,7 @@ type bulkResult struct {
 //	@Tags			uploads
 //	@Accept			json
 //	@Produce	json
-//	@Description	Does one thing with up to 1,000 uploads, one after another, and answers for each as a request for it alone would have been answered: one that cannot be done keeps none of the others from it.
+//	@Description	Does one thing with up to 1,000 uploads, one after another, and answers for each as a request for it alone would have been answered: one that cannot be done keeps none of the others from it. Those that are being delivered may take some 5 seconds together to cancel; one that is still `delivering` in the answer ends once it is known what becomes of it.
 //	@Param			order	body		bulkOrder	true	"What to do, and with which uploads"
 //	@Success		200	{object}	bulkAnswer	"What became of each"
 //	@Failure		400	{object}	problem	"The body cannot be read, or the address has a parameter"
@@ -144,6 +144,7 @@ func (a *httpAPI) bulkUploads(x *exchange, r *http.Request) error {
 	if act == nil {
 		return refusal(kindBody, "The action is %.40q; it is cancel, delete, retry, hold or release. Nothing was done.", order.Action)
 	}
+	ctx := sharingWait(r.Context())
 	answer := bulkAnswer{Results: make([]bulkResult, 0, len(order.IDs))}
 	for _, text := range order.IDs {
 		result := bulkResult{ID: text}
@@ -151,7 +152,7 @@ func (a *httpAPI) bulkUploads(x *exchange, r *http.Request) error {
 		if err != nil {
 			err = errNotFound
 		} else if err = a.door.within(r.Context(), text, callerOf(r.Context())); err == nil {
-			result.Status, result.Upload, err = act(r.Context(), id)
+			result.Status, result.Upload, err = act(ctx, id)
 		}
 		if err != nil {
 			if r.Context().Err() != nil {

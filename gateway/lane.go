@@ -108,7 +108,7 @@ type lane struct {
 	unreachable atomic.Bool   // the network has failed since the last delivery
 	pausing     sync.Mutex    // held by whoever pauses or resumes
 	paused      atomic.Bool   // as the database has it
-	failing     atomic.Bool   // as the database has it
+	failing     atomic.Bool   // the database may have it so; changed where it is written to
 }
 
 // client is what the destination calls this gateway, as stored has it. What one

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/oklog/ulid/v2"
@@ -259,6 +261,44 @@ func TestHealth(t *testing.T) {
 	r.expect("bad", fails(proto.ErrName))
 	g.await(g.take("bad", "x").ID, StateFailed)
 	g.wantStatus(DestinationStatus{Name: DefaultDestination, State: DestinationReady, LastError: &busy})
+}
+
+// TestHealthOfTogether has the end of an attempt that fails recorded together with that of one
+// that delivers: what follows shows that the destination is well again.
+func TestHealthOfTogether(t *testing.T) {
+	for i := range 5 {
+		t.Run(fmt.Sprint(i), testHealthOfTogether)
+	}
+}
+
+func testHealthOfTogether(t *testing.T) {
+	r := newRemote()
+	g := openCore(t, t.TempDir(), r)
+	g.deliverAll()
+	g.await(g.take("first", "x").ID, StateDelivered)
+	fail, deliver := newGate(), newGate()
+	r.expect("fails", fail.then(fails(&proto.RefusedError{Why: proto.ErrBusy})))
+	r.expect("delivers", deliver.matchedThen(storeMatched))
+	a, b := g.take("fails", "1"), g.take("delivers", "2")
+	fail.await(t)
+	deliver.await(t)
+	begun, begin, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	go func() {
+		ended <- g.db.Update(context.Background(), func(context.Context, *sql.Tx) error { close(begun); <-begin; return nil })
+	}()
+	soon(t, begun)
+	close(fail.open)
+	time.Sleep(10 * time.Millisecond) // for the one to wait before the other; it is right as well if it does not
+	close(deliver.open)
+	time.Sleep(10 * time.Millisecond)
+	close(begin)
+	if err := soon(t, ended); err != nil {
+		t.Error(err)
+	}
+	words := *orEmpty(g.await(a.ID, StateWaiting).Attempts.LastError)
+	g.await(b.ID, StateDelivered)
+	g.await(g.take("more", "x").ID, StateDelivered)
+	g.wantStatus(DestinationStatus{Name: DefaultDestination, State: DestinationReady, Queued: 1, LastError: &words})
 }
 
 // TestRemovedDestination: what is for a destination that is configured no more waits,

@@ -78,22 +78,21 @@ func (l *live) hideAll(r *reception) {
 }
 
 // run adds a delivery. The one that it replaces has lost its lease.
-func (l *live) run(d *delivery) (replaced *delivery) {
+func (l *live) run(d *delivery) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	replaced = l.running[d.id]
+	d.replaced = l.running[d.id]
 	l.running[d.id] = d
-	return replaced
 }
 
 // takeBack removes a delivery that was claimed and is not made. The one that it replaced is
 // there again, unless that has ended.
-func (l *live) takeBack(d, replaced *delivery) {
+func (l *live) takeBack(d *delivery) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.running, d.id)
-	if replaced != nil && !replaced.ended {
-		l.running[d.id] = replaced
+	if d.replaced != nil && !d.replaced.ended {
+		l.running[d.id] = d.replaced
 	}
 }
 

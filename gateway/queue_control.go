@@ -10,8 +10,40 @@ import (
 	"github.com/oklog/ulid/v2"
 )
 
-// cancelWait bounds how long remove waits for a worker to let go.
-const cancelWait = 5 * time.Second
+const (
+	// cancelWait bounds how long remove waits for a worker to let go.
+	cancelWait = 5 * time.Second
+	// cancelWaitMore is the same of those that follow once that is over, see sharingWait: most
+	// workers let go at once.
+	cancelWaitMore = 100 * time.Millisecond
+)
+
+// sharedWait is how long calls of remove and cancel wait that follow one another.
+type sharedWait struct{ until time.Time }
+
+type sharedWaitKey struct{}
+
+// sharingWait returns a context with which remove and cancel wait for cancelWait together, and
+// then for cancelWaitMore each. They must follow one another.
+func sharingWait(ctx context.Context) context.Context {
+	return context.WithValue(ctx, sharedWaitKey{}, new(sharedWait))
+}
+
+// waitUntil is when a call that begins to wait now has waited for long enough.
+func (g *Gateway) waitUntil(ctx context.Context) time.Time {
+	now := g.now()
+	shared, ok := ctx.Value(sharedWaitKey{}).(*sharedWait)
+	if !ok {
+		return now.Add(cancelWait)
+	}
+	if shared.until.IsZero() {
+		shared.until = now.Add(cancelWait)
+	}
+	if least := now.Add(cancelWaitMore); shared.until.Before(least) {
+		return least
+	}
+	return shared.until
+}
 
 // mayBeStored is kept as the last error of an upload that was cancelled when it
 // could not be known any more whether it had been delivered.
@@ -58,7 +90,7 @@ func (g *Gateway) end(ctx context.Context, id ulid.ULID, forgets bool) (u Upload
 		return r.upload, r.gone, nil
 	}
 	r.running.cancel()
-	timer, stop := g.clock.after(cancelWait)
+	timer, stop := g.clock.until(g.waitUntil(ctx))
 	defer stop()
 	select {
 	case <-r.running.done:
