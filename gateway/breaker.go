@@ -184,6 +184,13 @@ func (b *breaker) pulls() bool {
 	return pull
 }
 
+// pullAgain has pulls report that again, as it could not be done.
+func (b *breaker) pullAgain() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.pull = true
+}
+
 // unreachable reports whether the destination is known to be out of reach, and when it
 // is tried next: a time that has passed if that is now.
 func (b *breaker) unreachable() (next time.Time, ok bool) {

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"slices"
@@ -144,6 +143,16 @@ func TestProbeOfBefore(t *testing.T) {
 	}
 }
 
+// breakJobs has all fail that changes a job, by update or by delete, until mend is called.
+func (c *core) breakJobs(change string) (mend func()) {
+	c.t.Helper()
+	c.exec("create trigger broken before " + change + " on jobs begin select raise(abort, 'no'); end")
+	return func() {
+		c.t.Helper()
+		c.exec("drop trigger broken")
+	}
+}
+
 // TestDatabaseFailsBeside: what is to be tried at once, or because a destination can be reached
 // again, is when the database can be written to.
 func TestDatabaseFailsBeside(t *testing.T) {
@@ -153,30 +162,18 @@ func TestDatabaseFailsBeside(t *testing.T) {
 	l.breaker.failed(p, false, g.now(), func(int) time.Duration { return time.Hour })
 	l.breaker.urge(u.ID)
 	l.unreachable.Store(true)
-	statement := func(text string) {
-		t.Helper()
-		err := g.db.Update(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
-			_, err := tx.ExecContext(ctx, text)
-			return err
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	statement("update jobs set network = 1, due_at = 1000000000000000000")
-	fail := func() {
-		statement("create trigger broken before update on jobs begin select raise(abort, 'no'); end")
-	}
-	mend := func() { statement("drop trigger broken") }
-	fail()
+	g.exec("update jobs set network = 1, due_at = 1000000000000000000")
+	mend := g.breakJobs("update")
 	g.reachable(l)
-	mend()
+	if mend(); !l.breaker.pulls() {
+		t.Error("no worker will pull what waits")
+	}
 	g.reachable(l)
 	var due int64
 	if err := g.db.Read().QueryRowContext(t.Context(), "select due_at from jobs").Scan(&due); err != nil || due > g.now().UnixMicro() {
 		t.Errorf("due at %d, %v; want now", due, err)
 	}
-	fail()
+	mend = g.breakJobs("update")
 	if d, _, err := g.claim(t.Context(), t.Context(), l, false); err == nil || d != nil {
 		t.Errorf("claimed %p, %v", d, err)
 	}
@@ -185,8 +182,33 @@ func TestDatabaseFailsBeside(t *testing.T) {
 	if err != nil || d == nil {
 		t.Fatalf("claimed %p, %v", d, err)
 	}
-	d.stop(nil)
-	g.live.end(d)
+	// That all is well again is recorded, or it is not known.
+	g.exec("update destinations set failing = 1")
+	l.failing.Store(true)
+	mend = g.breakJobs("delete")
+	g.deliver(d)
+	if mend(); !l.failing.Load() {
+		t.Error("what could not be recorded counts")
+	}
+}
+
+// TestRungWhileDatabaseFails: what has come in for a destination that could not be reached is
+// tried at once, if the database could not be written to at first.
+func TestRungWhileDatabaseFails(t *testing.T) {
+	g := openCore(t, t.TempDir(), newRemote())
+	l := g.lanes.first()
+	p, _ := l.breaker.admit(g.now(), false)
+	l.breaker.failed(p, false, g.now(), func(int) time.Duration { return time.Hour })
+	g.deliverAll()
+	g.time.await(t, g.now().Add(time.Hour)) // a worker has looked
+	g.time.advance(askEach)
+	mend := g.breakJobs("update")
+	u := g.take("f", "x")
+	soon(t, g.events.more) // no job could be claimed
+	mend()
+	g.time.await(t, g.now().Add(afterTrouble))
+	g.time.advance(afterTrouble)
+	g.await(u.ID, StateDelivered)
 }
 
 // TestUnreachableIsOfOne: another destination is not held up.

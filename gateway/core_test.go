@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"crypto/sha256"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io"
@@ -468,7 +469,7 @@ func (c *core) deliverAll() (stop func()) {
 			if err != nil {
 				c.t.Error(err)
 			}
-		case <-time.After(defaultGrace + patience):
+		case <-time.After(min(c.cfg.Grace, defaultGrace) + patience):
 			stacks := make([]byte, 1<<20)
 			c.t.Errorf("the gateway does not end; what runs:\n%s", stacks[:runtime.Stack(stacks, true)])
 		}
@@ -495,6 +496,36 @@ func (c *core) takeIn(r *reception, name, content string) Upload {
 		c.t.Fatal(err)
 	}
 	return u[0]
+}
+
+// exec runs one statement.
+func (c *core) exec(text string, args ...any) {
+	c.t.Helper()
+	err := c.db.Update(c.t.Context(), func(ctx context.Context, tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, text, args...)
+		return err
+	})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// holdWriter has all updates wait for release: those that come meanwhile are one group.
+func (c *core) holdWriter() (release func()) {
+	c.t.Helper()
+	begun, begin, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	go func() {
+		ended <- c.db.Update(context.Background(), func(context.Context, *sql.Tx) error { close(begun); <-begin; return nil })
+	}()
+	soon(c.t, begun)
+	release = sync.OnceFunc(func() {
+		close(begin)
+		if err := soon(c.t, ended); err != nil {
+			c.t.Error(err)
+		}
+	})
+	c.t.Cleanup(release)
+	return release
 }
 
 func (c *core) see(id ulid.ULID) Upload {

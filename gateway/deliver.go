@@ -47,7 +47,8 @@ type delivery struct {
 	stop context.CancelCauseFunc
 	done chan struct{} // closed when its outcome is recorded, or cannot be
 
-	// replaced has lost its lease, and may not have ended: a file is never sent twice at once.
+	// replaced was there before it, has lost its lease or is over, and may not have ended: a file
+	// is never sent twice at once.
 	replaced *delivery
 
 	mu        sync.Mutex
@@ -97,14 +98,14 @@ func (g *Gateway) work(claims, sends context.Context, l *lane) {
 			g.reachable(l)
 		}
 		d, next, err := g.claim(claims, sends, l, rung)
-		rung = false
 		switch {
 		case claims.Err() != nil && d == nil:
 			return
 		case err != nil:
 			g.log.Error("no job could be claimed: is the disk full?", "err", err)
-			g.rest(claims, l, g.now().Add(afterTrouble))
+			rung = g.rest(claims, l, g.now().Add(afterTrouble)) || rung // what has come in was not looked for
 		case d != nil:
+			rung = false
 			g.deliver(d)
 		case next.IsZero():
 			rung = g.rest(claims, l, g.now().Add(time.Hour))
@@ -160,9 +161,6 @@ func (g *Gateway) claim(ctx, sends context.Context, l *lane, rung bool) (d *deli
 		return nil, again, nil
 	}
 	d, next, err = g.claimWith(ctx, sends, l, p)
-	if d == nil && p.only != nil && (err != nil || l.paused.Load()) {
-		l.breaker.urge(*p.only) // it is not known whether there is something to be tried
-	}
 	if d == nil && (l.breaker.unused(p) || p.only != nil) {
 		next = g.now() // there may be something by now, or something else
 	}
@@ -172,7 +170,12 @@ func (g *Gateway) claim(ctx, sends context.Context, l *lane, rung bool) (d *deli
 // claimWith takes a job that is due. The delivery is to be found from the moment
 // in which it is claimed: whoever changes the upload afterwards can stop it.
 func (g *Gateway) claimWith(ctx, sends context.Context, l *lane, p pass) (d *delivery, next time.Time, err error) {
+	var paused bool
 	err = g.db.UpdateUndo(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		if paused = l.paused.Load(); paused {
+			next = time.Time{}
+			return nil
+		}
 		c, at, err := claimDue(ctx, tx, l, p, g.now())
 		if err != nil || c.fence == 0 {
 			next = at
@@ -193,6 +196,9 @@ func (g *Gateway) claimWith(ctx, sends context.Context, l *lane, p pass) (d *del
 		}
 		d = nil
 	})
+	if p.only != nil && (err != nil || paused) {
+		l.breaker.urge(*p.only) // it was not looked for
+	}
 	if err != nil {
 		return nil, time.Time{}, err
 	}
@@ -211,7 +217,8 @@ func (g *Gateway) deliver(d *delivery) {
 		d.lane.breaker.giveBack(d.pass, g.now(), again)
 		close(d.done)
 	}()
-	ctx, end := context.WithCancel(d.ctx)
+	// Until it has ended nobody else is to have the upload, be it stopped or not.
+	ctx, end := context.WithCancel(context.WithoutCancel(d.ctx))
 	var beat sync.WaitGroup
 	beat.Go(func() { g.heartbeats(ctx, d) })
 	if d.replaced != nil {
@@ -489,6 +496,7 @@ func (g *Gateway) reachable(l *lane) {
 	})
 	if err != nil {
 		g.log.Warn("jobs that wait for the network keep their delay", "err", err)
+		l.breaker.pullAgain()
 	}
 	if err != nil || pulled == maxPulled {
 		l.unreachable.Store(true) // the next delivery pulls them, or more

@@ -449,13 +449,7 @@ func TestLiveProgress(t *testing.T) {
 // takeLease has another worker claim a job, whoever has it.
 func (c *core) takeLease(id ulid.ULID) {
 	c.t.Helper()
-	err := c.db.Update(c.t.Context(), func(ctx context.Context, tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, "update jobs set fence = fence + 1 where upload = $1", id)
-		return err
-	})
-	if err != nil {
-		c.t.Fatal(err)
-	}
+	c.exec("update jobs set fence = fence + 1 where upload = $1", id)
 }
 
 // TestLostLease has somebody else claim a job: who had it must stop and must
@@ -514,19 +508,10 @@ func testClaimTakenBack(t *testing.T, lapsed bool) {
 	var before *delivery
 	if lapsed {
 		before = claim()
-	} else if err := g.db.Update(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, "update jobs set due_at = $1 where upload = $2", g.now().Add(time.Second).UnixMicro(), u.ID)
-		return err
-	}); err != nil {
-		t.Fatal(err)
+	} else {
+		g.exec("update jobs set due_at = $1 where upload = $2", g.now().Add(time.Second).UnixMicro(), u.ID)
 	}
-	begun, begin := make(chan struct{}), make(chan struct{})
-	ended := make(chan error, 1)
-	go func() {
-		ended <- g.db.Update(context.Background(), func(context.Context, *sql.Tx) error { close(begun); <-begin; return nil })
-	}()
-	soon(t, begun)
-	// Those that follow wait, one after another, and are a group.
+	release := g.holdWriter()
 	claims, others := make(chan *delivery, 2), make(chan error, 2)
 	later := sync.OnceFunc(func() { g.time.advance(lease) })
 	errBad := errors.New("bad")
@@ -543,10 +528,7 @@ func testClaimTakenBack(t *testing.T, lapsed bool) {
 		go next()
 		time.Sleep(20 * time.Millisecond)
 	}
-	close(begin)
-	if err := soon(t, ended); err != nil {
-		t.Error(err)
-	}
+	release()
 	if err := errors.Join(soon(t, others), soon(t, others)); !errors.Is(err, errBad) {
 		t.Error(err)
 	}
@@ -569,8 +551,13 @@ func testClaimTakenBack(t *testing.T, lapsed bool) {
 }
 
 // TestReplacedTakesLong: a delivery that has lost its lease takes long to end. The one that has
-// replaced it waits for that, and keeps its own lease.
+// replaced it waits for that, and keeps its own lease, also when it is cancelled.
 func TestReplacedTakesLong(t *testing.T) {
+	t.Run("", func(t *testing.T) { testReplacedTakesLong(t, StateDelivered) })
+	t.Run("cancelled", func(t *testing.T) { testReplacedTakesLong(t, StateCancelled) })
+}
+
+func testReplacedTakesLong(t *testing.T, end State) {
 	r := newRemote()
 	g := openCore(t, t.TempDir(), r, func(cfg *Config, _ *parts) { cfg.Destinations[0].Deliveries = 2 })
 	began, stuck, stopped := make(chan struct{}), make(chan struct{}), make(chan error, 1)
@@ -595,6 +582,13 @@ func TestReplacedTakesLong(t *testing.T) {
 	if cause := soon(t, stopped); !errors.Is(cause, errLeaseLost) {
 		t.Errorf("it was stopped by %v, want %v", cause, errLeaseLost)
 	}
+	if end == StateCancelled {
+		d := g.live.delivery(u.ID)
+		cancelled := make(chan struct{})
+		go func() { g.cancel(u.ID); close(cancelled) }()
+		soon(t, d.ctx.Done())
+		defer func() { soon(t, cancelled) }()
+	}
 	for range 10 {
 		g.time.await(t, g.now().Add(heartbeatEvery))
 		g.time.advance(heartbeatEvery)
@@ -603,7 +597,7 @@ func TestReplacedTakesLong(t *testing.T) {
 		t.Errorf("%d were sent, and the first has not ended", n)
 	}
 	unstick()
-	if u := g.await(u.ID, StateDelivered); u.Attempts.Count != 3 { // one is takeLease's
+	if u := g.await(u.ID, end); u.Attempts.Count != 3 { // one is takeLease's
 		t.Errorf("%d attempts, want 3", u.Attempts.Count)
 	}
 }

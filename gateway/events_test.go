@@ -3,7 +3,6 @@ package gateway
 import (
 	"bufio"
 	"context"
-	"database/sql"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -186,9 +185,7 @@ func TestForgottenIsBounded(t *testing.T) {
 		t.Errorf("of nothing: %d, %v, %v", last, missed, err)
 	}
 	u := c.take("a", "a")
-	if err := c.fillForgotten(maxForgotten + 5); err != nil {
-		t.Fatal(err)
-	}
+	c.fillForgotten(maxForgotten + 5)
 	c.cancel(u.ID)
 	if _, gone, err := c.remove(t.Context(), u.ID); err != nil || !gone {
 		t.Fatal(gone, err)
@@ -311,13 +308,7 @@ func TestOthersArePassedOver(t *testing.T) {
 	if all, upTo, err := g.changedAfter(t.Context(), 3, 3); len(all) != 2 || upTo != 5 || err != nil {
 		t.Errorf("the next page: %d changes up to %d, %v; want 2 up to 5", len(all), upTo, err)
 	}
-	err := g.db.Update(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, "update uploads set changed = $1 where changed = 5", maxPassed+5)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	g.exec("update uploads set changed = $1 where changed = 5", maxPassed+5)
 	for _, c := range []struct {
 		ctx   context.Context
 		after int64
@@ -389,11 +380,8 @@ func TestChangePlans(t *testing.T) {
 }
 
 // fillForgotten records that uploads were forgotten.
-func (c *core) fillForgotten(n int) error {
+func (c *core) fillForgotten(n int) {
 	c.t.Helper()
-	return c.db.Update(c.t.Context(), func(ctx context.Context, tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `insert into forgotten (changed, upload) with recursive i(n) as (select 1 union all select n + 1 from i where n < $1)
-			select (select max(changed) from uploads) + n, zeroblob(16) from i`, n)
-		return err
-	})
+	c.exec(`insert into forgotten (changed, upload) with recursive i(n) as (select 1 union all select n + 1 from i where n < $1)
+		select (select max(changed) from uploads) + n, zeroblob(16) from i`, n)
 }

@@ -282,19 +282,12 @@ func testHealthOfTogether(t *testing.T) {
 	a, b := g.take("fails", "1"), g.take("delivers", "2")
 	fail.await(t)
 	deliver.await(t)
-	begun, begin, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
-	go func() {
-		ended <- g.db.Update(context.Background(), func(context.Context, *sql.Tx) error { close(begun); <-begin; return nil })
-	}()
-	soon(t, begun)
+	release := g.holdWriter()
 	close(fail.open)
 	time.Sleep(10 * time.Millisecond) // for the one to wait before the other; it is right as well if it does not
 	close(deliver.open)
 	time.Sleep(10 * time.Millisecond)
-	close(begin)
-	if err := soon(t, ended); err != nil {
-		t.Error(err)
-	}
+	release()
 	words := *orEmpty(g.await(a.ID, StateWaiting).Attempts.LastError)
 	g.await(b.ID, StateDelivered)
 	g.await(g.take("more", "x").ID, StateDelivered)

@@ -83,12 +83,8 @@ func (c *claim) take(ctx context.Context, tx *sql.Tx, l *lane, p pass, now time.
 }
 
 // claimDue claims the job of a lane that a pass is for. If there is none that is due,
-// next is when one will be, as far as is known; zero if there is none, or if the lane is
-// paused.
+// next is when one will be, as far as is known; zero if there is none.
 func claimDue(ctx context.Context, tx *sql.Tx, l *lane, p pass, now time.Time) (c claim, next time.Time, err error) {
-	if l.paused.Load() {
-		return claim{}, time.Time{}, nil
-	}
 	err = c.take(ctx, tx, l, p, now)
 	if errors.Is(err, sql.ErrNoRows) {
 		var due int64

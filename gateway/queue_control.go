@@ -15,34 +15,35 @@ const (
 	cancelWait = 5 * time.Second
 	// cancelWaitMore is the same of those that follow once that is over, see sharingWait: most
 	// workers let go at once.
-	cancelWaitMore = 100 * time.Millisecond
+	cancelWaitMore = 250 * time.Millisecond
 )
 
-// sharedWait is how long calls of remove and cancel wait that follow one another.
-type sharedWait struct{ until time.Time }
+// sharedWait is what calls of remove and cancel that follow one another have left to wait.
+type sharedWait struct{ left time.Duration }
 
 type sharedWaitKey struct{}
 
 // sharingWait returns a context with which remove and cancel wait for cancelWait together, and
 // then for cancelWaitMore each. They must follow one another.
 func sharingWait(ctx context.Context) context.Context {
-	return context.WithValue(ctx, sharedWaitKey{}, new(sharedWait))
+	return context.WithValue(ctx, sharedWaitKey{}, &sharedWait{cancelWait})
 }
 
-// waitUntil is when a call that begins to wait now has waited for long enough.
-func (g *Gateway) waitUntil(ctx context.Context) time.Time {
-	now := g.now()
-	shared, ok := ctx.Value(sharedWaitKey{}).(*sharedWait)
-	if !ok {
-		return now.Add(cancelWait)
+// awaitEnd waits for a delivery to end that was cancelled, unless that takes long.
+func (g *Gateway) awaitEnd(ctx context.Context, d *delivery) {
+	most := cancelWait
+	if shared, ok := ctx.Value(sharedWaitKey{}).(*sharedWait); ok {
+		most = max(shared.left, cancelWaitMore)
+		begun := g.now()
+		defer func() { shared.left -= max(0, g.now().Sub(begun)) }()
 	}
-	if shared.until.IsZero() {
-		shared.until = now.Add(cancelWait)
+	timer, stop := g.clock.after(most)
+	defer stop()
+	select {
+	case <-d.done:
+	case <-timer:
+	case <-ctx.Done():
 	}
-	if least := now.Add(cancelWaitMore); shared.until.Before(least) {
-		return least
-	}
-	return shared.until
 }
 
 // mayBeStored is kept as the last error of an upload that was cancelled when it
@@ -90,13 +91,7 @@ func (g *Gateway) end(ctx context.Context, id ulid.ULID, forgets bool) (u Upload
 		return r.upload, r.gone, nil
 	}
 	r.running.cancel()
-	timer, stop := g.clock.until(g.waitUntil(ctx))
-	defer stop()
-	select {
-	case <-r.running.done:
-	case <-timer:
-	case <-ctx.Done():
-	}
+	g.awaitEnd(ctx, r.running)
 	u, err = g.get(context.WithoutCancel(ctx), id)
 	return u, false, err
 }

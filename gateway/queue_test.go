@@ -173,13 +173,7 @@ func TestCancelIsSeenAtMatch(t *testing.T) {
 	u := g.take("f", "x")
 	g.deliverAll()
 	hold.await(t)
-	err := g.db.Update(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, "update jobs set cancel = 1 where upload = $1", u.ID)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	g.exec("update jobs set cancel = 1 where upload = $1", u.ID)
 	close(hold.open)
 	if u := g.await(u.ID, StateCancelled); u.Attempts.LastError != nil || len(r.stored()) > 0 {
 		t.Errorf("last error %q, stored %v", *orEmpty(u.Attempts.LastError), r.stored())

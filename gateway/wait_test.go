@@ -1,8 +1,6 @@
 package gateway
 
 import (
-	"context"
-	"database/sql"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -285,13 +283,7 @@ func TestMovedReadsOnce(t *testing.T) {
 		got <- u
 	}()
 	soon(t, looked)
-	err := c.db.Update(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, "update uploads set name = 'other' where id = $1", id)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	c.exec("update uploads set name = 'other' where id = $1", id)
 	c.live.delivery(id).progressed(proto.Progress{Phase: proto.PhaseSending, Bytes: 4, TotalBytes: 5, TotalPackets: 1})
 	c.time.await(t, begun.Add(most))
 	c.time.advance(most)

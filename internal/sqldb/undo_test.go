@@ -51,6 +51,9 @@ func testUpdateUndo(t *testing.T, commits bool) {
 			}
 			all = append(all, i)
 		}
+		if err := rows.Err(); err != nil {
+			t.Error(err)
+		}
 		return all
 	}
 	begin := make(chan struct{})

@@ -58,7 +58,8 @@ func (db *DB) Update(ctx context.Context, fn func(ctx context.Context, tx *sql.T
 // UpdateUndo is Update for an fn that changes something beside the database, for those to see
 // that come after it in its group. undo takes back what the last run of fn has changed, as far as it
 // got: it is called, by the goroutine that runs fn, whenever nothing is kept of a run, before anything else
-// is run and before UpdateUndo returns. Those that were run later are taken back earlier. It must not panic.
+// is run and before UpdateUndo returns. Those that were run later are taken back earlier. It may be called
+// where nothing was done since it was called before, and must not panic.
 func (db *DB) UpdateUndo(ctx context.Context, fn func(ctx context.Context, tx *sql.Tx) error, undo func()) error {
 	return db.update(&update{ctx: ctx, fn: fn, undo: undo, done: make(chan error, 1)})
 }
