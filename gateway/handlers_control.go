@@ -118,7 +118,7 @@ type bulkResult struct {
 //	@Tags			uploads
 //	@Accept			json
 //	@Produce	json
-//	@Description	Does one thing with up to 1,000 uploads, one after another, and answers for each as a request for it alone would have been answered: one that cannot be done keeps none of the others from it. Those that are being delivered may take some 5 seconds together to cancel; one that is still `delivering` in the answer ends once it is known what becomes of it.
+//	@Description	Does one thing with up to 1,000 uploads, one after another, and answers for each as a request for it alone would have been answered: one that cannot be done keeps none of the others from it. To cancel those that are being delivered may take 5 seconds for all together, and a quarter of a second more for each; one that is `delivering` in the answer ends once it is known what becomes of it.
 //	@Param			order	body		bulkOrder	true	"What to do, and with which uploads"
 //	@Success		200	{object}	bulkAnswer	"What became of each"
 //	@Failure		400	{object}	problem	"The body cannot be read, or the address has a parameter"
